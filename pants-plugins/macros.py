@@ -1,0 +1,20 @@
+"""The import law, as one macro: a room says in its BUILD file what it may import, once."""
+
+
+def room(*may_import, third_party=()):
+    """Declare a folder of sources and what they may import; `./pants lint` refuses the rest.
+
+    may_import: rooms of fraudstream, by name, besides the room itself.
+    third_party: homes of requirements (3rdparty/python), besides "base", which is for everyone.
+    """
+    python_sources(name="lib")  # noqa: F821
+    __dependencies_rules__(  # noqa: F821
+        (
+            "*",
+            ".",
+            *[f"//src/python/fraudstream/{name}" for name in may_import],
+            "//src/python/fraudstream",
+            *[f"//3rdparty/python:{home}#*" for home in ("base", *third_party)],
+            "!*",
+        )
+    )

@@ -1,0 +1,1 @@
+"""Topics and bounded reads: what every app needs of Kafka, and no more."""

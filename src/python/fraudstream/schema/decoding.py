@@ -1,0 +1,183 @@
+"""Decode records of a topic into columns, checking each once.
+
+What is not a valid record is returned as a `Rejection`, never raised and never dropped: the
+trainer counts rejections, the stream sends them to the dead letters. Both call the functions
+here, so that they agree on what a valid record is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fraudstream.schema.timestamps import duration_us
+from fraudstream.schema.validation import LABEL
+from fraudstream.schema.validation import TRANSACTION
+from fraudstream.schema.validation import InvalidDocument
+from fraudstream.schema.validation import validator
+
+#: How far an event time may lie after the broker's append time: clocks differ, the future does not
+#: happen early. Beyond it a record is refused, so that it can neither block nor poison a window.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
+_TRANSACTION_FIELDS = pa.schema(
+    [
+        ("transaction_id", pa.string()),
+        ("event_time", pa.string()),
+        ("card_id", pa.string()),
+        ("merchant_id", pa.string()),
+        ("merchant_category", pa.string()),
+        ("amount", pa.float64()),
+        ("currency", pa.string()),
+        ("channel", pa.string()),
+        ("latitude", pa.float64()),
+        ("longitude", pa.float64()),
+        ("country", pa.string()),
+        ("device_id", pa.string()),
+    ]
+)
+_LABEL_FIELDS = pa.schema(
+    [
+        ("transaction_id", pa.string()),
+        ("card_id", pa.string()),
+        ("merchant_id", pa.string()),
+        ("event_time", pa.string()),
+        ("is_fraud", pa.bool_()),
+        ("labelled_at", pa.string()),
+        ("source", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A record that cannot be used: its place among the input, and why."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Columns of the valid records, and what was wrong with the others.
+
+    Attributes
+    ----------
+    columns
+        One row a valid record. Times are ``int64`` columns named ``*_us``; absent values are null.
+    rows
+        ``int64``, the input row of each row of `columns`, increasing.
+    rejections
+        The other input rows, increasing.
+    """
+
+    columns: pa.Table
+    rows: npt.NDArray[np.int64]
+    rejections: list[Rejection]
+
+
+def decode_transactions(
+    values: Sequence[bytes | None], appended_ms: npt.NDArray[np.int64]
+) -> Decoded:
+    """Decode records of the topic of transactions.
+
+    Parameters
+    ----------
+    values
+        The records' values.
+    appended_ms
+        ``int64``, milliseconds since the epoch when the broker appended each record. An event
+        time more than `CLOCK_TOLERANCE` later is refused.
+
+    Examples
+    --------
+    >>> value = (b'{"transaction_id": "t1", "event_time": "1970-01-01T00:00:01Z", '
+    ...          b'"card_id": "c1", "merchant_id": "m1", "amount": 9.5}')
+    >>> decoded = decode_transactions([value, b"?"], np.array([1_000, 1_000]))
+    >>> decoded.columns["event_time_us"].to_pylist(), decoded.columns["amount"].to_pylist()
+    ([1000000], [9.5])
+    >>> [(r.row, r.reason.split(":")[0]) for r in decoded.rejections]
+    [(1, 'expected a JSON document')]
+    """
+    return _decode(values, appended_ms, TRANSACTION, _TRANSACTION_FIELDS, ("event_time",))
+
+
+def decode_labels(values: Sequence[bytes | None], appended_ms: npt.NDArray[np.int64]) -> Decoded:
+    """Decode records of the topic of labels; see `decode_transactions`."""
+    return _decode(values, appended_ms, LABEL, _LABEL_FIELDS, ("event_time", "labelled_at"))
+
+
+def _decode(
+    values: Sequence[bytes | None],
+    appended_ms: npt.NDArray[np.int64],
+    schema: str,
+    fields: pa.Schema,
+    times: tuple[str, ...],
+) -> Decoded:
+    parse = validator(schema).parse
+    documents: list[dict[str, Any]] = []
+    rows: list[int] = []
+    rejections: list[Rejection] = []
+    for row, value in enumerate(values):
+        try:
+            documents.append(parse(value))
+            rows.append(row)
+        except InvalidDocument as error:
+            rejections.append(Rejection(row, str(error)))
+
+    columns: dict[str, pa.Array] = {}
+    for field in fields:
+        column = pa.array([document.get(field.name) for document in documents], field.type)
+        if field.name in times:
+            instant = column.cast(pa.timestamp("us", tz="UTC"))
+            columns[f"{field.name}_us"] = instant.cast(pa.int64())
+        else:
+            columns[field.name] = column
+    table = pa.table(columns)
+
+    index = np.array(rows, dtype=np.int64)
+    latest_us = np.asarray(appended_ms)[index] * 1000 + duration_us(CLOCK_TOLERANCE)
+    possible = np.ones(len(index), dtype=bool)
+    for name in times:
+        possible &= table[f"{name}_us"].to_numpy() <= latest_us
+    if not possible.all():
+        minutes = CLOCK_TOLERANCE // timedelta(minutes=1)
+        reason = f"{' or '.join(times)}: expected at most {minutes} min after the append time"
+        rejections += [Rejection(int(row), reason) for row in index[~possible]]
+        rejections.sort(key=lambda rejection: rejection.row)
+        table = table.filter(pa.array(possible))
+        index = index[possible]
+    return Decoded(table, index, rejections)
+
+
+def concatenate(parts: Sequence[Decoded], lengths: Sequence[int]) -> Decoded:
+    """Join parts that were decoded one after another; `lengths` counts the input rows of each."""
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    return Decoded(
+        pa.concat_tables([part.columns for part in parts]),
+        np.concatenate([part.rows + start for part, start in zip(parts, starts, strict=True)]),
+        [
+            Rejection(rejection.row + int(start), rejection.reason)
+            for part, start in zip(parts, starts, strict=True)
+            for rejection in part.rejections
+        ],
+    )
+
+
+def dictionary_codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Return a string column as integer codes (-1 for null) and the strings that they stand for.
+
+    Examples
+    --------
+    >>> codes, names = dictionary_codes(pa.chunked_array([["b", None, "b"]]))
+    >>> codes.tolist(), names
+    ([0, -1, 0], ['b'])
+    """
+    encoded = column.combine_chunks().dictionary_encode()
+    codes = pc.fill_null(encoded.indices, -1).to_numpy().astype(np.int64)
+    return codes, encoded.dictionary.to_pylist()

@@ -1,0 +1,389 @@
+"""Four ways in which cards are abused, each a mechanism with a rate that can be set.
+
+Each function draws the episodes that begin on one day, whole, from that day's own random stream.
+An episode may run on for as many days as `PATTERNS` says; a day's fraud is what falls into it of
+the episodes that began up to so many days before. So a day can be drawn alone.
+
+The number of episodes is Poisson with a mean that makes the pattern's expected share of all
+transactions the rate of the specification. What a victim does honestly goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from fraudstream.simulator.behaviour import cash
+from fraudstream.simulator.behaviour import holder_hours
+from fraudstream.simulator.behaviour import typical_amounts
+from fraudstream.simulator.events import DAY_US
+from fraudstream.simulator.events import HOUR_US
+from fraudstream.simulator.events import NO_DEVICE
+from fraudstream.simulator.events import DeviceKind
+from fraudstream.simulator.events import Events
+from fraudstream.simulator.events import Pattern
+from fraudstream.simulator.events import device_code
+from fraudstream.simulator.events import whole_us
+from fraudstream.simulator.places import ATM
+from fraudstream.simulator.places import CATEGORIES
+from fraudstream.simulator.places import ONLINE
+from fraudstream.simulator.world import Floats
+from fraudstream.simulator.world import Ints
+from fraudstream.simulator.world import Purpose
+from fraudstream.simulator.world import World
+
+TAKEOVER_EXTRA = 5.0
+TAKEOVER_MEDIAN_HOURS = 5.0
+TAKEOVER_MAX_HOURS = 72.0
+TAKEOVER_MARK_UP = 0.9
+TAKEOVER_SHOPS = 2
+
+TESTING_SECOND_TRY = 0.3
+TESTING_FOLLOW_UP = 0.2
+TESTING_GAP_SECONDS = 30.0
+TESTING_FOLLOW_UP_MAX_HOURS = 20.0
+
+COLLUSION_DAYS = (14, 35)
+COLLUSION_PER_DAY = 10.0
+COLLUSION_MARK_UP = 0.3
+
+CLONE_EXTRA = 3.0
+CLONE_LAG_HOURS = 1.5
+CLONE_MIN_KM = 500.0
+CLONE_ATM_SHARE = 0.45
+CLONE_MARK_UP = 0.7
+
+EARTH_RADIUS_KM = 6371.0
+
+
+def account_takeover(world: World, day: int) -> Events:
+    """Draw the takeovers of online accounts that begin on a day.
+
+    A thief gets hold of the login of a card's online account and uses it for hours, at times for
+    two or three days: a handful of purchases (at least two, five on average) from a device of his
+    own (one in five shows none), at up to three online shops whose goods sell well again, which
+    the holder rarely uses. The amounts are what the card would pay there, times two on average:
+    above its normal, below what would stop it. The hours are the thief's.
+
+    Parameters
+    ----------
+    world : World
+        Whose cards they are.
+    day : int
+        The day on which the episodes begin, counted from the start; may be negative.
+
+    Returns
+    -------
+    Events
+        Whole episodes, in no order, none later than three days after the day's end.
+    """
+    rng = world.random(Purpose.ACCOUNT_TAKEOVER, day)
+    size = 2.0 + TAKEOVER_EXTRA
+    episodes = _episodes(world, world.spec.account_takeover_rate, size, rng)
+    victim = rng.integers(0, len(world.cards), episodes)
+    purchases = 2 + rng.poisson(TAKEOVER_EXTRA, episodes)
+    begin = rng.uniform(0.0, 24.0, episodes)
+    lasts = np.minimum(
+        TAKEOVER_MEDIAN_HOURS * np.exp(rng.normal(0.0, 0.9, episodes)), TAKEOVER_MAX_HOURS
+    )
+    shops = _online_shops(world, _resale_weights(world), (episodes, TAKEOVER_SHOPS), rng)
+    device = device_code(
+        DeviceKind.THIEF, _thief_owner(day, episodes), rng.integers(0, 2**24, episodes)
+    )
+    device = np.where(rng.random(episodes) < 0.1, NO_DEVICE, device)
+
+    episode = np.repeat(np.arange(episodes), purchases)
+    count = len(episode)
+    hours = begin[episode] + rng.random(count) * lasts[episode]
+    merchant = shops[episode, rng.integers(0, TAKEOVER_SHOPS, count)]
+    amount = typical_amounts(
+        world, victim[episode], merchant, rng.standard_normal(count), TAKEOVER_MARK_UP
+    )
+    return Events.of_pattern(
+        Pattern.ACCOUNT_TAKEOVER,
+        day * DAY_US + whole_us(hours, HOUR_US),
+        victim[episode],
+        merchant,
+        amount,
+        device[episode],
+    )
+
+
+def card_testing(world: World, day: int) -> Events:
+    """Draw the attacks of card testers that begin on a day.
+
+    A thief has a list of stolen cards and wants to know which of them work. Within minutes he tries
+    them one after the other, about 40 seconds apart and some twice, with small amounts at one to
+    three online merchants that sell cheap things at once. He changes his device every few cards or
+    hides it. For three cards in ten a larger purchase at a shop whose goods sell well again follows
+    within hours.
+
+    Parameters
+    ----------
+    world : World
+        Whose cards they are.
+    day : int
+        The day on which the attacks begin, counted from the start; may be negative.
+
+    Returns
+    -------
+    Events
+        Whole attacks, in no order, none later than two days after the day's end.
+    """
+    rng = world.random(Purpose.CARD_TESTING, day)
+    mean_cards = float(np.clip(len(world.cards) / 200.0, 6.0, 40.0))
+    size = mean_cards * (1.0 + TESTING_SECOND_TRY + TESTING_FOLLOW_UP)
+    attacks = _episodes(world, world.spec.card_testing_rate, size, rng)
+    listed = 1 + rng.poisson(mean_cards - 1.0, attacks)
+    begin = rng.uniform(0.0, 24.0, attacks)
+    targets = _online_shops(world, _testing_weights(world), (attacks, 3), rng)
+    in_use = rng.integers(1, 3, attacks)
+    owner = _thief_owner(day, attacks)
+    version = rng.integers(0, 2**23, attacks)
+
+    attack = np.repeat(np.arange(attacks), listed)
+    victim = rng.integers(0, len(world.cards), len(attack))
+    place = np.arange(len(attack)) - (np.cumsum(listed) - listed)[attack]
+    device = device_code(DeviceKind.THIEF, owner[attack], version[attack] + place // 3)
+    device = np.where(rng.random(len(attack)) < 0.35, NO_DEVICE, device)
+
+    tries = np.repeat(
+        np.arange(len(attack)), 1 + (rng.random(len(attack)) < TESTING_SECOND_TRY)
+    )
+    count = len(tries)
+    passed = np.cumsum(rng.exponential(TESTING_GAP_SECONDS / 3600.0, count))
+    # Each attack starts its own clock: what passed before its first try is taken off.
+    first = np.searchsorted(attack[tries], np.arange(attacks))
+    hours = begin[attack[tries]] + passed - passed[first][attack[tries]]
+    which = (rng.random(count) * in_use[attack[tries]]).astype(np.int64)
+    tested = Events.of_pattern(
+        Pattern.CARD_TESTING,
+        day * DAY_US + whole_us(hours, HOUR_US),
+        victim[tries],
+        targets[attack[tries], which],
+        np.exp(rng.normal(0.9, 0.7, count)),
+        device[tries],
+    )
+
+    bought = np.flatnonzero(rng.random(len(attack)) < TESTING_FOLLOW_UP)
+    count = len(bought)
+    merchant = _online_shops(world, _resale_weights(world), (count,), rng)
+    # A card's last try is where the next card's first one stands, less one.
+    last = np.searchsorted(tries, bought, side="right") - 1
+    later = np.minimum(0.3 + rng.exponential(6.0, count), TESTING_FOLLOW_UP_MAX_HOURS)
+    purchased = Events.of_pattern(
+        Pattern.CARD_TESTING,
+        day * DAY_US + whole_us(hours[last] + later, HOUR_US),
+        victim[bought],
+        merchant,
+        typical_amounts(
+            world, victim[bought], merchant, rng.standard_normal(count), TAKEOVER_MARK_UP
+        ),
+        device[bought],
+    )
+    return Events.concatenate([tested, purchased])
+
+
+def merchant_collusion(world: World, day: int) -> Events:
+    """Draw the crooked campaigns of merchants that begin on a day.
+
+    A merchant, of any size and trade but cash, charges stolen card data for two to five weeks
+    beside its honest business: a few charges a day (four on average; campaigns differ) on cards
+    that are none of its regulars, at the hours at which those cards are used, for amounts in its
+    usual range or somewhat above. A shop takes cards of its own city, so that the place does not
+    tell; an online merchant takes any, half of them typed in without a device.
+
+    Parameters
+    ----------
+    world : World
+        Whose merchants they are.
+    day : int
+        The day on which the campaigns begin, counted from the start; may be negative.
+
+    Returns
+    -------
+    Events
+        Whole campaigns, in no order, none later than 35 days after the day's end.
+    """
+    rng = world.random(Purpose.MERCHANT_COLLUSION, day)
+    shortest, longest = COLLUSION_DAYS
+    size = (shortest + longest) / 2.0 * COLLUSION_PER_DAY
+    campaigns = _episodes(world, world.spec.merchant_collusion_rate, size, rng)
+    channel = world.merchants.channel
+    open_to_all = np.flatnonzero(channel != ATM)
+    small = open_to_all[np.argsort(world.merchants.popularity[open_to_all])]
+    crook = small[: len(small) // 2][rng.integers(0, len(small) // 2, campaigns)]
+    lasts = rng.integers(shortest, longest + 1, campaigns)
+    # The mean of the lognormal factor is 1.
+    intensity = COLLUSION_PER_DAY * np.exp(rng.normal(-0.5 * 0.4**2, 0.4, campaigns))
+    charges = rng.poisson(intensity * lasts)
+
+    campaign = np.repeat(np.arange(campaigns), charges)
+    count = len(campaign)
+    merchant = crook[campaign]
+    card = _strangers(world, merchant, rng)
+    on_day = day + (rng.random(count) * lasts[campaign]).astype(np.int64)
+    hours = holder_hours(world, card, False, rng.random(count))
+    amount = world.merchants.amount[merchant] * np.exp(
+        rng.normal(COLLUSION_MARK_UP, 0.4, count)
+    )
+    device = device_code(DeviceKind.BORROWED, card, rng.integers(0, 2**24, count))
+    typed = (channel[merchant] != ONLINE) | (rng.random(count) < 0.5)
+    return Events.of_pattern(
+        Pattern.MERCHANT_COLLUSION,
+        on_day * DAY_US + whole_us(hours, HOUR_US),
+        card,
+        merchant,
+        amount,
+        np.where(typed, NO_DEVICE, device),
+    )
+
+
+def geo_anomaly(world: World, day: int) -> Events:
+    """Draw the uses of cloned cards that begin on a day.
+
+    A card is skimmed where its holder uses it and cloned. Some hours after a time at which he is
+    likely to have used it, the clone appears in a city at least 500 km from his home (in the
+    farthest one where none is): one to several withdrawals of cash and purchases in shops whose
+    goods sell well again, three on average, within some hours, somewhat above the card's normal.
+    The more a card is used, the likelier it is to be skimmed. The holder goes on using his own.
+
+    Parameters
+    ----------
+    world : World
+        Whose cards they are.
+    day : int
+        The day on which the episodes begin, counted from the start; may be negative.
+
+    Returns
+    -------
+    Events
+        Whole episodes, in no order, none later than two days after the day's end.
+    """
+    rng = world.random(Purpose.GEO_ANOMALY, day)
+    episodes = _episodes(world, world.spec.geo_anomaly_rate, 1.0 + CLONE_EXTRA, rng)
+    exposure = np.cumsum(world.cards.rate * (1.0 - world.cards.online_share))
+    victim = np.searchsorted(exposure, rng.random(episodes) * exposure[-1], side="right")
+    victim = np.minimum(victim, len(world.cards) - 1)
+    uses = 1 + rng.poisson(CLONE_EXTRA, episodes)
+    begin = holder_hours(world, victim, False, rng.random(episodes))
+    begin += 0.5 + np.minimum(rng.exponential(CLONE_LAG_HOURS, episodes), 12.0)
+    lasts = rng.uniform(0.5, 5.0, episodes)
+
+    distance = city_distances_km(world)
+    home = world.cards.city[victim]
+    far = distance[home] >= np.minimum(CLONE_MIN_KM, distance.max(axis=1))[home, None]
+    weight = np.cumsum(far * np.sqrt(world.cities.visitors), axis=1)
+    target = rng.random(episodes) * weight[:, -1]
+    city = (weight <= target[:, None]).sum(axis=1)
+
+    episode = np.repeat(np.arange(episodes), uses)
+    count = len(episode)
+    card, where = victim[episode], city[episode]
+    at_atm = rng.random(count) < CLONE_ATM_SHARE
+    uniform = rng.random(count)
+    merchant = np.where(
+        at_atm, world.market.atms(where, uniform), world.market.shops(where, uniform)
+    )
+    amount = typical_amounts(world, card, merchant, rng.standard_normal(count), CLONE_MARK_UP)
+    hours = begin[episode] + rng.random(count) * lasts[episode]
+    return Events.of_pattern(
+        Pattern.GEO_ANOMALY,
+        day * DAY_US + whole_us(hours, HOUR_US),
+        card,
+        merchant,
+        np.where(at_atm, cash(amount), amount),
+    )
+
+
+class PatternPlan(NamedTuple):
+    """How a pattern is drawn.
+
+    Attributes
+    ----------
+    draw : callable
+        Returns the episodes that begin on a day.
+    longest_days : int
+        How many days after the one on which it begins an episode may still have transactions.
+    """
+
+    draw: Callable[[World, int], Events]
+    longest_days: int
+
+
+PATTERNS: dict[Pattern, PatternPlan] = {
+    Pattern.ACCOUNT_TAKEOVER: PatternPlan(account_takeover, 3),
+    Pattern.CARD_TESTING: PatternPlan(card_testing, 2),
+    Pattern.MERCHANT_COLLUSION: PatternPlan(merchant_collusion, COLLUSION_DAYS[1] - 1),
+    Pattern.GEO_ANOMALY: PatternPlan(geo_anomaly, 1),
+}
+
+
+def city_distances_km(world: World) -> Floats:
+    """Return the great-circle distances between the cities' centres, shape (cities, cities).
+
+    The haversine formula on a sphere of radius 6371 km.
+    """
+    latitude = np.radians(world.cities.latitude)
+    longitude = np.radians(world.cities.longitude)
+    half_chord = (
+        np.sin((latitude[:, None] - latitude) / 2.0) ** 2
+        + np.cos(latitude[:, None])
+        * np.cos(latitude)
+        * np.sin((longitude[:, None] - longitude) / 2.0) ** 2
+    )
+    return 2.0 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(half_chord))
+
+
+def _episodes(world: World, rate: float, size: float, rng: np.random.Generator) -> int:
+    """Draw how many episodes of a mean size begin on a day."""
+    return int(rng.poisson(rate * world.spec.transactions_per_day / size))
+
+
+def _thief_owner(day: int, episodes: int) -> Ints:
+    # Days before the start count too: the shift keeps the owner's number from being negative.
+    return np.full(episodes, day + 100)
+
+
+def _resale_weights(world: World) -> Floats:
+    return np.array([kind.resale for kind in CATEGORIES])[world.merchants.category]
+
+
+def _testing_weights(world: World) -> Floats:
+    return np.array([kind.testing for kind in CATEGORIES])[world.merchants.category]
+
+
+def _online_shops(
+    world: World, weight: Floats, shape: tuple[int, ...], rng: np.random.Generator
+) -> Ints:
+    """Draw online merchants by a weight and, less strongly than customers do, by popularity."""
+    online = np.flatnonzero((world.merchants.channel == ONLINE) & (weight > 0.0))
+    cumulative = np.cumsum(weight[online] * np.sqrt(world.merchants.popularity[online]))
+    place = np.searchsorted(cumulative, rng.random(shape) * cumulative[-1], side="right")
+    return online[np.minimum(place, len(online) - 1)]
+
+
+def _strangers(world: World, merchant: Ints, rng: np.random.Generator) -> Ints:
+    """Draw a card for each merchant that does not have it among its usual ones.
+
+    A shop's card lives in its city where anyone does. Of the cards drawn, the one that still is a
+    regular after a few attempts is charged all the same: a tiny world may have no other.
+    """
+    cards = world.cards
+    by_city = np.argsort(cards.city, kind="stable")
+    bounds = np.searchsorted(cards.city[by_city], np.arange(len(world.cities) + 1))
+    local = world.merchants.channel[merchant] != ONLINE
+    city = world.merchants.city[merchant]
+    low = np.where(local, bounds[city], 0)
+    high = np.where(local, bounds[city + 1], len(cards))
+    # Nobody lives in a holiday resort: its shops charge visitors, who come from anywhere.
+    low, high = np.where(low == high, 0, low), np.where(low == high, len(cards), high)
+    card = by_city[rng.integers(low, high)]
+    for _ in range(4):
+        regular = (cards.usual_shops[card] == merchant[:, None]).any(axis=1)
+        regular |= (cards.usual_online[card] == merchant[:, None]).any(axis=1)
+        rows = np.flatnonzero(regular)
+        card[rows] = by_city[rng.integers(low[rows], high[rows])]
+    return card

@@ -1,0 +1,181 @@
+"""Every statistic, computed the slow and obvious way: one transaction and one event at a time.
+
+The engine is tested against this. It shares no code with it beyond the definitions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from datetime import datetime
+from datetime import timedelta
+import math
+import statistics
+
+from fraudstream.features.definitions import VISIBILITY_LAG
+from fraudstream.features.definitions import Feature
+
+NAN = float("nan")
+_US = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """A transaction as it lies in the topic; `None` is an absent value."""
+
+    id: str
+    card: str
+    merchant: str
+    time_us: int
+    partition: int
+    offset: int
+    amount: float
+    channel: str | None = None
+    device: str | None = None
+    country: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+@dataclass(frozen=True)
+class Label:
+    """A label as it lies in its topic."""
+
+    id: str
+    card: str
+    merchant: str
+    known_us: int
+    partition: int
+    offset: int
+    is_fraud: bool
+
+
+def without_copies(records: Sequence) -> list:
+    """Keep the first copy of each transaction (or label) of a card."""
+    kept: dict = {}
+    for record in sorted(records, key=lambda r: (r.partition, r.offset)):
+        kept.setdefault((record.card, record.id), record)
+    return list(kept.values())
+
+
+def clock(records: Sequence, one, time_of) -> int:
+    """The latest time that the partition of `one` had shown when it arrived."""
+    return max(
+        time_of(r)
+        for r in records
+        if r.partition == one.partition and r.offset <= one.offset
+    )
+
+
+def value_of(
+    feature: Feature, one: Transaction, transactions: Sequence[Transaction], labels: Sequence[Label]
+) -> float:
+    """Return a feature of transaction `one`, given all records of both topics."""
+    present = next(t for t in without_copies(transactions) if (t.card, t.id) == (one.card, one.id))
+    if feature.key is None:
+        return _alone(feature, present)
+    end = present.time_us - feature.delay // _US
+    begin = end - feature.window // _US
+    lag = VISIBILITY_LAG // _US
+    now = clock(transactions, present, lambda t: t.time_us)
+    if feature.value == "is_fraud":
+        seen = [
+            x
+            for x in without_copies(labels)
+            if getattr(x, feature.key) == getattr(present, feature.key)
+            and begin < x.known_us <= end
+            and clock(labels, x, lambda r: r.known_us) <= now - lag
+        ]
+        frauds = sum(x.is_fraud for x in seen)
+        return {"count": len(seen), "sum": frauds, "rate": frauds / (len(seen) + 10)}[
+            feature.statistic
+        ]
+    seen = []
+    for x in without_copies(transactions):
+        if getattr(x, feature.key) != getattr(present, feature.key):
+            continue
+        if not begin < x.time_us <= end:
+            continue
+        if feature.key == "card":
+            limit = present.offset + (1 if feature.include_current else 0)
+            arrived = x.offset < limit
+        else:
+            arrived = clock(transactions, x, lambda t: t.time_us) <= now - lag
+        if arrived:
+            seen.append(x)
+    seen.sort(key=lambda x: (x.time_us, x.offset))
+    return _over(feature, present, seen)
+
+
+def _alone(feature: Feature, one: Transaction) -> float:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + one.time_us * _US
+    match feature.statistic:
+        case "value":
+            return getattr(one, feature.value)
+        case "is":
+            return float(getattr(one, feature.value) == feature.level)
+        case "hour":
+            return moment.hour
+        case "is_weekend":
+            return float(moment.weekday() >= 5)
+        case "is_night":
+            return float(moment.hour <= 6)
+    raise AssertionError(feature.statistic)
+
+
+def _over(feature: Feature, one: Transaction, seen: list[Transaction]) -> float:
+    name = feature.value
+    values = [getattr(x, name) for x in seen] if name else []
+    values = [v for v in values if v is not None]
+    match feature.statistic:
+        case "count":
+            return len(seen)
+        case "sum":
+            return math.fsum(values)
+        case "mean":
+            return math.fsum(values) / len(values) if values else NAN
+        case "max":
+            return max(values, default=NAN)
+        case "std":
+            return statistics.stdev(values) if len(values) > 1 else NAN
+        case "ratio":
+            mean = math.fsum(values) / len(values) if values else 0
+            return getattr(one, name) / mean if mean > 0 else NAN
+        case "zscore":
+            deviation = statistics.stdev(values) if len(values) > 1 else 0
+            if deviation == 0:
+                return NAN
+            return (getattr(one, name) - math.fsum(values) / len(values)) / deviation
+        case "distinct_count":
+            return len(set(values))
+        case "is_new":
+            own = getattr(one, name)
+            return NAN if own is None else float(own not in values)
+        case "seconds_since_last":
+            return (one.time_us - seen[-1].time_us) / 1e6 if seen else NAN
+        case "distance_since_last_km":
+            return _distance(one, seen)
+        case "speed_since_last_kmh":
+            seconds = (one.time_us - seen[-1].time_us) / 1e6 if seen else NAN
+            return _distance(one, seen) / (max(seconds, 60.0) / 3600)
+    raise AssertionError(feature.statistic)
+
+
+def _distance(one: Transaction, seen: list[Transaction]) -> float:
+    if not seen or None in (one.latitude, one.longitude, seen[-1].latitude, seen[-1].longitude):
+        return NAN
+    # The angle between two unit vectors, by another formula than the engine's.
+    a, b = (
+        (
+            math.cos(math.radians(p.latitude)) * math.cos(math.radians(p.longitude)),
+            math.cos(math.radians(p.latitude)) * math.sin(math.radians(p.longitude)),
+            math.sin(math.radians(p.latitude)),
+        )
+        for p in (one, seen[-1])
+    )
+    cross = (
+        a[1] * b[2] - a[2] * b[1],
+        a[2] * b[0] - a[0] * b[2],
+        a[0] * b[1] - a[1] * b[0],
+    )
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    return 6371.0088 * math.atan2(math.hypot(*cross), dot)

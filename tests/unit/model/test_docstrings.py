@@ -1,0 +1,15 @@
+"""The examples in the room's docstrings run."""
+
+import doctest
+from types import ModuleType
+
+import pytest
+
+from fraudstream.model import bundle
+from fraudstream.model import network
+from fraudstream.model import reasons
+
+
+@pytest.mark.parametrize("module", [bundle, network, reasons], ids=lambda module: module.__name__)
+def test_every_example_gives_what_it_shows(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0
