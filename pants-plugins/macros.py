@@ -2,19 +2,20 @@
 
 
 def room(*may_import, third_party=()):
-    """Declare a folder of sources and what they may import; `./pants lint` refuses the rest.
+    """Declare a folder of sources and what it may import; `./pants lint ::` refuses the rest.
 
     may_import: rooms of fraudstream, by name, besides the room itself.
     third_party: homes of requirements (3rdparty/python), besides "base", which is for everyone.
     """
-    python_sources(name="lib")  # noqa: F821
+    python_sources()  # noqa: F821
     __dependencies_rules__(  # noqa: F821
         (
-            "*",
-            ".",
-            *[f"//src/python/fraudstream/{name}" for name in may_import],
-            "//src/python/fraudstream",
-            *[f"//3rdparty/python:{home}#*" for home in ("base", *third_party)],
+            {"type": python_sources},  # noqa: F821
+            "./**",
+            "//src/python/fraudstream/__init__.py",
+            *[f"//src/python/fraudstream/{name}/**" for name in may_import],
+            *[f"//3rdparty/python/{home}#*" for home in ("base", *third_party)],
             "!*",
-        )
+        ),
+        ("*", "*"),
     )

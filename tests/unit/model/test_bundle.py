@@ -230,14 +230,11 @@ def _onnx(operator: str, *constants: float) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("model", "check"),
-    [
-        (b"no model at all", "model"),
-        (_onnx("Mul", 0.0), "finite"),
-        (_onnx("Clip", 0.25, 0.25), "finite"),
-    ],
+    ("model", "check"), [(b"no model at all", "model"), (_onnx("Mul", 1.0), "finite")]
 )
-def test_a_model_that_runs_badly_is_refused(tmp_path: Path, model: bytes, check: str) -> None:
+def test_a_model_that_does_not_run_or_cannot_take_absent_values_is_refused(
+    tmp_path: Path, model: bytes, check: str
+) -> None:
     _write(tmp_path, model)
     assert refusal(tmp_path).check == check
 

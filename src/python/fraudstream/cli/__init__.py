@@ -1,1 +1,1 @@
-"""Conventions of every command line: one-line errors, logs on stderr, exit codes that mean something."""
+"""Conventions of every command line: one-line errors, talk on stderr, exit codes with a meaning."""

@@ -4,16 +4,15 @@ Exit codes: 0 done; 1 refused, with the reason on stderr; 2 the command line its
 70 a defect of ours; 130 interrupted.
 """
 
-import logging
-import sys
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
+import logging
+import sys
 from typing import Any
 from typing import NoReturn
 
 import click
-import structlog
 from rich.console import Console
 from rich.progress import BarColumn
 from rich.progress import MofNCompleteColumn
@@ -21,6 +20,7 @@ from rich.progress import Progress
 from rich.progress import TextColumn
 from rich.progress import TimeElapsedColumn
 from rich.progress import TimeRemainingColumn
+import structlog
 
 REFUSED = 1
 DEFECT = 70
@@ -33,7 +33,7 @@ _Command = Callable[..., Any]
 
 
 def configure_logging(debug: bool) -> None:
-    """Send structured logs to stderr: for people on a terminal, one JSON document a line elsewhere."""
+    """Send structured logs to stderr: for people on a terminal, as JSON lines elsewhere."""
     renderer: Any = (
         structlog.dev.ConsoleRenderer()
         if sys.stderr.isatty()
@@ -55,7 +55,7 @@ def configure_logging(debug: bool) -> None:
     )
 
 
-def option(flag: str, **attributes: Any) -> Callable[[_Command], _Command]:
+def option(flag: str, *names: str, **attributes: Any) -> Callable[[_Command], _Command]:
     """Add an option that can also be set by its environment variable, as ``--help`` shows.
 
     Parameters
@@ -63,6 +63,8 @@ def option(flag: str, **attributes: Any) -> Callable[[_Command], _Command]:
     flag
         The option's long name, such as ``"--card-limit"`` (or ``"--on/--off"``); its variable is
         ``FRAUDSTREAM_CARD_LIMIT``.
+    names
+        Short flags, and the parameter's name where it is not the flag's.
     attributes
         What `click.option` takes.
 
@@ -75,9 +77,9 @@ def option(flag: str, **attributes: Any) -> Callable[[_Command], _Command]:
     >>> "FRAUDSTREAM_CARD_LIMIT" in show.get_help(click.Context(show))
     True
     """
-    name = flag.split("/")[0].removeprefix("--").replace("-", "_")
+    name = flag.partition("/")[0].removeprefix("--").replace("-", "_")
     attributes = {"show_default": True, "show_envvar": True, **attributes}
-    return click.option(flag, envvar=f"FRAUDSTREAM_{name.upper()}", **attributes)
+    return click.option(flag, *names, envvar=f"FRAUDSTREAM_{name.upper()}", **attributes)
 
 
 def debug_option(command: _Command) -> _Command:
@@ -98,9 +100,8 @@ def run(command: click.Command, arguments: list[str] | None = None) -> NoReturn:
     debug = "--debug" in arguments
     configure_logging(debug)
     try:
-        command.main(args=arguments, standalone_mode=False)
-    except click.exceptions.Exit as leaving:
-        sys.exit(leaving.exit_code)
+        # Click returns the code that a command chose with `Context.exit`, and else its result.
+        outcome = command.main(args=arguments, standalone_mode=False)
     except click.ClickException as mistake:
         mistake.show()
         sys.exit(mistake.exit_code)
@@ -122,7 +123,7 @@ def run(command: click.Command, arguments: list[str] | None = None) -> NoReturn:
             err=True,
         )
         sys.exit(DEFECT)
-    sys.exit(0)
+    sys.exit(outcome if isinstance(outcome, int) else 0)
 
 
 def _one_line(error: BaseException) -> str:

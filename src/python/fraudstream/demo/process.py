@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import ExitStack
 import os
 from pathlib import Path
 import random
@@ -22,6 +23,10 @@ _TOLD_LINES = 15
 # whose other end only we hold: when we are gone, however we went, it kills the whole group. A
 # parent-death signal would do this for one process, but not for the children that it has started.
 _GUARD = ["sh", "-c", 'trap "" HUP INT TERM; read -r _; kill -KILL 0']
+
+_OUR_OWN = ("FRAUDSTREAM_", "PEX", "__PEX", "PYTHONPATH")
+# Folders that all programs of this user share.
+_SHARED = {"FRAUDSTREAM_CACHE", "PEX_ROOT"}
 
 
 class ProcessFailed(ValueError):
@@ -43,7 +48,11 @@ class Process:
     log
         A file that takes its standard output and standard error; it is overwritten.
     environment
-        Variables set in addition to our own.
+        Variables set in addition to those inherited. Not inherited are our own settings
+        (``FRAUDSTREAM_*``) and what steers our own imports: both would steer another of our
+        programs as well, and what we start is whole without them.
+    output
+        A file that takes its standard output instead of `log`; overwritten as well.
 
     Examples
     --------
@@ -60,11 +69,13 @@ class Process:
         command: Sequence[str],
         log: Path,
         environment: Mapping[str, str] | None = None,
+        output: Path | None = None,
     ) -> None:
         self.name = name
         self.log = log
         self._command = list(command)
         self._environment = dict(environment or {})
+        self._output = output
         self._child: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -77,7 +88,11 @@ class Process:
             If there is no such program.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as output:
+        with ExitStack() as files:
+            log = files.enter_context(self.log.open("wb"))
+            output = log
+            if self._output is not None:
+                output = files.enter_context(self._output.open("wb"))
             self._guard = subprocess.Popen(
                 _GUARD,
                 stdin=subprocess.PIPE,
@@ -90,8 +105,8 @@ class Process:
                     self._command,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env={**os.environ, **self._environment},
+                    stderr=log,
+                    env={**_inherited(), **self._environment},
                     process_group=self._guard.pid,
                 )
             except OSError as error:
@@ -117,17 +132,20 @@ class Process:
         ProcessFailed
             If it ends before that, or `timeout_s` pass; the last lines of its log are told.
         """
-        deadline = time.monotonic() + timeout_s
         try:
-            while not self.is_ready():
-                code = self.wait(_PROBE_S)
-                if code is not None:
-                    raise ProcessFailed(self.failure(f"ended with exit code {code}"))
-                if time.monotonic() > deadline:
-                    raise ProcessFailed(self.failure(f"was not ready after {timeout_s:.0f} s"))
+            self._await_ready(timeout_s)
         except BaseException:
             self.stop()
             raise
+
+    def _await_ready(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not self.is_ready():
+            code = self.wait(_PROBE_S)
+            if code is not None:
+                raise ProcessFailed(self.failure(f"ended with exit code {code}"))
+            if time.monotonic() > deadline:
+                raise ProcessFailed(self.failure(f"was not ready after {timeout_s:.0f} s"))
 
     def wait(self, timeout_s: float | None = None) -> int | None:
         """Return the exit code, or ``None`` if the program still runs after `timeout_s`."""
@@ -182,6 +200,14 @@ class Process:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _inherited() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _SHARED or not name.startswith(_OUR_OWN)
+    }
 
 
 def last_lines(log: Path, count: int = _TOLD_LINES) -> str:

@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 import fcntl
+from http import HTTPStatus
+from http.client import HTTPConnection
 from importlib.util import find_spec
 import os
 from pathlib import Path
 import shutil
 import socket
-import subprocess
 import tempfile
-from urllib.error import URLError
-from urllib.request import urlopen
 import uuid
 
 from fraudstream.demo.process import Process
 from fraudstream.demo.process import ProcessFailed
 from fraudstream.demo.process import free_port
-from fraudstream.demo.process import last_lines
 from fraudstream.kafka.topics import BrokerUnreachable
 from fraudstream.kafka.topics import Cluster
 
@@ -73,6 +71,11 @@ appender.stdout.layout.type=PatternLayout
 appender.stdout.layout.pattern=%d %p %m (%c)%n
 """
 
+# Half a gigabyte of heap is ample for one demo's partitions; the records themselves live in the
+# page cache. With a heap of that size the serial collector pauses no longer than G1 and starts on
+# an eighth less processor time.
+_JVM = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC"]
+
 
 def spark_home() -> Path:
     """Return the folder of the installed ``pyspark`` package, which is a whole Spark.
@@ -101,7 +104,8 @@ def java() -> str:
     if found is None:
         where = f"in JAVA_HOME ({home})" if home else "on PATH, and JAVA_HOME is not set"
         raise ProcessFailed(
-            f"no java {where}: install Java 17 or 21 (Debian: apt-get install openjdk-17-jdk-headless)"
+            f"no java {where}: install Java 17 or 21 "
+            "(Debian: apt-get install openjdk-17-jdk-headless)"
         )
     return found
 
@@ -131,9 +135,11 @@ def resolve_kafka(cache: Path) -> Path:
             (scratch / "ivy.xml").write_text(_IVY_FILE)
             _run(
                 "resolving Kafka's jars",
-                [java(), "-jar", str(ivy), "-cache", str(scratch / "ivy")]
-                + ["-ivy", str(scratch / "ivy.xml"), "-confs", "default"]
-                + ["-retrieve", str(scratch / "jars" / "[artifact]-[revision].[ext]")],
+                [
+                    *(java(), "-jar", str(ivy), "-cache", str(scratch / "ivy")),
+                    *("-ivy", str(scratch / "ivy.xml"), "-confs", "default"),
+                    *("-retrieve", str(scratch / "jars" / "[artifact]-[revision].[ext]")),
+                ],
                 scratch / "log",
             )
             (scratch / "jars").rename(jars)
@@ -196,16 +202,16 @@ class KafkaBroker(Process):
         )
         logging = self._folder / "log4j2.properties"
         logging.write_text(_LOGGING)
-        # Half a gigabyte of heap is ample for one demo's partitions; the records themselves live
-        # in the page cache.
-        self._command = [java(), "-Xms256m", "-Xmx512m", "-XX:+UseG1GC", "-cp", classpath]
+        self._command = [java(), *_JVM, "-cp", classpath]
         self._command += [f"-Dlog4j2.configurationFile={logging}"]
         if not (data / "meta.properties").is_file():
             _run(
                 "formatting Kafka's data folder",
-                self._command
-                + ["kafka.tools.StorageTool", "format", "--config", str(properties)]
-                + ["--cluster-id", uuid.uuid4().hex[:22]],
+                [
+                    *self._command,
+                    *("kafka.tools.StorageTool", "format", "--config", str(properties)),
+                    *("--cluster-id", uuid.uuid4().hex[:22]),
+                ],
                 self._folder / "format.log",
             )
         self._command += ["kafka.Kafka", str(properties)]
@@ -246,11 +252,13 @@ class MlflowServer(Process):
         self.uri = f"http://127.0.0.1:{self._port}"
         super().__init__(
             "MLflow",
-            [*executable, "server", "--host", "127.0.0.1", "--port", str(self._port)]
-            # Each worker imports all of MLflow anew; one serves three apps.
-            + ["--workers", "1", "--serve-artifacts"]
-            + ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-            + ["--artifacts-destination", str(folder / "artifacts")],
+            [
+                *(*executable, "server", "--host", "127.0.0.1", "--port", str(self._port)),
+                # Each worker imports all of MLflow anew; one serves three apps.
+                *("--workers", "1", "--serve-artifacts"),
+                *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+                *("--artifacts-destination", str(folder / "artifacts")),
+            ],
             folder / "mlflow.log",
             {
                 # Nothing of ours runs jobs in the server, and their runners are more processes.
@@ -261,13 +269,14 @@ class MlflowServer(Process):
 
     def is_ready(self) -> bool:
         """Return whether the server says that it is healthy."""
-        if not _listens(self._port):
-            return False
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=5)
         try:
-            with urlopen(f"{self.uri}/health", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (URLError, TimeoutError, ConnectionError):
+            connection.request("GET", "/health")
+            return connection.getresponse().status == HTTPStatus.OK
+        except OSError:
             return False
+        finally:
+            connection.close()
 
 
 def _listens(port: int) -> bool:

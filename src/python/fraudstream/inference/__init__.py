@@ -1,0 +1,1 @@
+"""The stream: Spark reads the topics, features and scores are computed, Kafka takes the results."""

@@ -48,8 +48,8 @@ def kafka_options(*topics: str) -> Callable[[Callable[..., Any]], Callable[..., 
     ... @kafka_options("labels")
     ... def show(cluster: Cluster, topics: Topics) -> None:
     ...     print(cluster.bootstrap_servers, topics.labels, topics.scores)
-    >>> show.main(["--labels-topic", "verdicts"], standalone_mode=False)
-    localhost:9092 verdicts scores
+    >>> show.main(["--bootstrap-servers=kafka:1", "--labels-topic=verdicts"], standalone_mode=False)
+    kafka:1 verdicts scores
     """
     names = topics or tuple(each.name for each in fields(Topics))
 
@@ -93,7 +93,7 @@ def kafka_options(*topics: str) -> Callable[[Callable[..., Any]], Callable[..., 
 
 
 def read_properties(file: Path) -> dict[str, str]:
-    """Return the client properties of a file: ``key=value`` lines, ``#`` begins a comment line.
+    r"""Return the client properties of a file: ``key=value`` lines, ``#`` begins a comment line.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def read_properties(file: Path) -> dict[str, str]:
     --------
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile("w") as file:
-    ...     _ = file.write("# to the broker\\nsecurity.protocol = SSL\\n")
+    ...     _ = file.write("# to the broker\nsecurity.protocol = SSL\n")
     ...     file.flush()
     ...     read_properties(Path(file.name))
     {'security.protocol': 'SSL'}

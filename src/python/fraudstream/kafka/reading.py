@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 import time
+from typing import cast
 
 from confluent_kafka import Consumer
 from confluent_kafka import KafkaError
 from confluent_kafka import KafkaException
+from confluent_kafka import Message
 from confluent_kafka import TopicPartition
 import numpy as np
 import numpy.typing as npt
@@ -65,13 +67,15 @@ def spans(cluster: Cluster, topic: str) -> list[Span]:
     partitions = cluster.require_topics([topic])[topic]
     consumer = Consumer(cluster.config(group_id="fraudstream-spans", enable_auto_commit=False))
     try:
-        found = []
-        for partition in range(partitions):
-            low, high = consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=_TIMEOUT_S
+        return [
+            Span(
+                partition,
+                *consumer.get_watermark_offsets(
+                    TopicPartition(topic, partition), timeout=_TIMEOUT_S
+                ),
             )
-            found.append(Span(partition, low, high))
-        return found
+            for partition in range(partitions)
+        ]
     except KafkaException as error:
         raise BrokerUnreachable(f"the broker stopped answering: {error.args[0].str()}") from error
     finally:
@@ -121,25 +125,8 @@ def read(
         while waiting:
             kept = []
             for message in consumer.consume(_CHUNK, timeout=0.5):
-                failure = message.error()
-                partition = message.partition()
-                if failure is None:
-                    if message.offset() < waiting.get(partition, 0):
-                        kept.append(message)
-                    # A control record may be the last before the end, so that no message ever
-                    # carries the last offset: the end is then told by the partition's EOF.
-                    if message.offset() + 1 >= waiting.get(partition, 0):
-                        waiting.pop(partition, None)
-                elif failure.code() == KafkaError._PARTITION_EOF:
-                    if message.offset() >= waiting.get(partition, 0):
-                        waiting.pop(partition, None)
-                elif failure.code() in (
-                    KafkaError._ALL_BROKERS_DOWN,
-                    KafkaError._TRANSPORT,
-                ):
-                    raise BrokerUnreachable(f"the broker went away: {failure.str()}")
-                else:
-                    raise TopicChanged(f"{topic} could not be read: {failure.str()}")
+                if _is_wanted(message, topic, waiting):
+                    kept.append(message)
             if kept:
                 deadline = time.monotonic() + _STALL_S
                 yield Records(
@@ -155,3 +142,31 @@ def read(
                 )
     finally:
         consumer.close()
+
+
+def _is_wanted(message: Message, topic: str, waiting: dict[int, int]) -> bool:
+    """Return whether a message is a record before the end; forget a partition that is at its end.
+
+    Parameters
+    ----------
+    message
+        A record, the end of a partition, or a failure.
+    topic
+        For errors.
+    waiting
+        The end offset of each partition that has not reached it; changed in place.
+    """
+    failure = message.error()
+    ended = failure is not None and failure.code() == KafkaError._PARTITION_EOF
+    if failure is not None and not ended:
+        if failure.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            raise BrokerUnreachable(f"the broker went away: {failure.str()}")
+        raise TopicChanged(f"{topic} could not be read: {failure.str()}")
+    partition = cast(int, message.partition())
+    offset = cast(int, message.offset())
+    end = waiting.get(partition, 0)
+    # A control record may be the last before the end, so that no message ever carries the last
+    # offset: the end is then told by the partition's EOF, whose offset is the next record's.
+    if (offset if ended else offset + 1) >= end:
+        waiting.pop(partition, None)
+    return not ended and offset < end

@@ -9,7 +9,7 @@ from dataclasses import fields
 from confluent_kafka import KafkaError
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin import NewTopic
+from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 _TIMEOUT_S = 10.0
 
@@ -20,6 +20,10 @@ class BrokerUnreachable(ConnectionError):
 
 class UnknownTopic(LookupError):
     """The broker answers, but does not have the topic."""
+
+
+class BadProperty(ValueError):
+    """The Kafka client does not know a property, or cannot use its value."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Cluster:
     bootstrap_servers: str
     properties: Mapping[str, str] = field(default_factory=dict)
 
-    def config(self, **more: object) -> dict[str, object]:
+    def config(self, **more: str | int | float | bool) -> dict[str, str | int | float | bool]:
         """Return a client configuration; keyword names use ``_`` for ``.``.
 
         Examples
@@ -82,9 +86,15 @@ class Cluster:
         ------
         BrokerUnreachable
             If no broker answers within ten seconds.
+        BadProperty
+            If the client does not take one of `properties`.
         """
         try:
-            metadata = AdminClient(self.config()).list_topics(timeout=_TIMEOUT_S)
+            client = AdminClient(self.config())
+        except KafkaException as error:
+            raise BadProperty(f"the Kafka client refuses: {error.args[0].str()}") from error
+        try:
+            metadata = client.list_topics(timeout=_TIMEOUT_S)
         except KafkaException as error:
             raise BrokerUnreachable(
                 f"no Kafka broker answers at {self.bootstrap_servers}: "
@@ -131,7 +141,11 @@ class Cluster:
             "cleanup.policy": "delete",
         }
         missing = [name for name in topics.names() if name not in existing]
-        created = AdminClient(self.config()).create_topics(
+        if not missing:
+            return []
+        # The client is kept in a name: were it collected, it would end before the topics exist.
+        client = AdminClient(self.config())
+        created = client.create_topics(
             [NewTopic(name, partitions, replication, config=settings) for name in missing],
             operation_timeout=_TIMEOUT_S,
         )

@@ -34,6 +34,10 @@ MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 REFERENCE = "reference.parquet"
 
+#: Where a run's artifacts hold its bundle, and the alias of the version that serves.
+BUNDLE_ARTIFACTS = "bundle"
+CHAMPION = "champion"
+
 #: Written into every manifest. A bundle of another layout is refused, not guessed at.
 FORMAT = "fraudstream.bundle.v1"
 

@@ -1,0 +1,1 @@
+"""Transactions and labels, simulated or recorded, to Kafka: each checked and acknowledged."""

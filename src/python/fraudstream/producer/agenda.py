@@ -13,6 +13,8 @@ import numpy.typing as npt
 from fraudstream.producer.dirt import garble
 
 _Rows = npt.NDArray[np.int64]
+#: When entries are due, microseconds since the epoch, and their rows.
+Due = tuple[npt.NDArray[np.int64], _Rows]
 _SECOND_US = 1_000_000
 
 
@@ -67,8 +69,8 @@ class Agenda:
     row: _Rows
 
     @classmethod
-    def of(cls, source: Source, entries: dict[Kind, tuple[npt.NDArray[np.int64], _Rows]]) -> "Agenda":
-        """Return the entries of all kinds in order; entries due at once keep the order of `entries`.
+    def of(cls, source: Source, entries: dict[Kind, Due]) -> "Agenda":
+        """Return the entries of all kinds in order; those due at once in the order of `entries`.
 
         Parameters
         ----------

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 import json
 import threading
+import time
 from typing import Any
 
 from confluent_kafka import KafkaError
 from confluent_kafka import KafkaException
 from confluent_kafka import Message
 from confluent_kafka import Producer
+import numpy as np
 import orjson
 
 from fraudstream.kafka.topics import Cluster
@@ -44,6 +46,8 @@ class Account:
     refused
         Documents that broke their schema, by the topic for which they were meant. Each is a
         record of the topic of dead letters.
+    refusal
+        Why the first of the refused documents was refused; ``None`` if none was.
     failed
         Records that were not confirmed: they may or may not be in the topic.
     failure
@@ -52,6 +56,7 @@ class Account:
 
     acknowledged: dict[str, int]
     refused: dict[str, int]
+    refusal: str | None
     failed: dict[str, int]
     failure: str | None
 
@@ -93,6 +98,7 @@ class Delivery:
         self._acknowledged: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
+        self._refusal: str | None = None
         self._failure: str | None = None
         self._producer = Producer(
             cluster.config(
@@ -144,18 +150,24 @@ class Delivery:
 
     def close(self) -> Account:
         """Wait for the last acknowledgements and return the account of the run."""
-        if self._producer.flush(FLUSH_TIMEOUT_S):
-            self._producer.purge()
-            self._producer.flush(FLUSH_TIMEOUT_S)
+        deadline = time.monotonic() + FLUSH_TIMEOUT_S
+        # In short waits: a signal is not seen before the client library returns.
+        while self._producer.flush(_ROOM_S):
+            if time.monotonic() > deadline:
+                # What is thrown out here is counted as failed.
+                self._producer.purge()
         return Account(
-            dict(self._acknowledged), dict(self._refused), dict(self._failed), self._failure
+            dict(self._acknowledged),
+            dict(self._refused),
+            self._refusal,
+            dict(self._failed),
+            self._failure,
         )
 
     def _produce(self, topic: str, value: bytes, key: str | None) -> bool:
         while True:
             try:
                 self._producer.produce(topic, value, key, on_delivery=self._on_delivery)
-                return True
             except BufferError:
                 # The queue is full: an acknowledgement makes room, and ends this wait.
                 if self._stop.is_set():
@@ -164,9 +176,11 @@ class Delivery:
             except KafkaException as refusal:
                 self._count_failure(topic, refusal.args[0])
                 return True
+            else:
+                return True
 
     def _on_delivery(self, failure: KafkaError | None, record: Message) -> None:
-        topic = record.topic()
+        topic = str(record.topic())
         if failure is None:
             self._acknowledged[topic] += 1
         else:
@@ -178,9 +192,9 @@ class Delivery:
             self._failure = failure.str()
 
     def _letter(self, route: "_Route", document: dict[str, Any]) -> bytes:
-        return orjson.dumps(
-            dead_letter(route.topic, document, str(route.explain(document)), self._now())
-        )
+        reason = str(route.explain(document))
+        self._refusal = self._refusal or reason
+        return orjson.dumps(dead_letter(route.topic, document, reason, self._now()))
 
 
 class _Route:
@@ -220,5 +234,5 @@ def dead_letter(
         "topic": topic,
         "partition": None,
         "offset": None,
-        "failed_at": format_us([to_us(failed_at)])[0],
+        "failed_at": format_us(np.array([to_us(failed_at)]))[0],
     }

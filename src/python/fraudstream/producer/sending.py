@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Sequence
 import threading
 import time
-from typing import Protocol
-from collections.abc import Sequence
 from typing import Any
+from typing import Protocol
 
 import numpy as np
 
@@ -37,6 +37,7 @@ def send(
     pace: Pace,
     sink: Sink,
     stop: threading.Event,
+    *,
     sent: Callable[[Agenda], None] = lambda part: None,
     limit_s: float | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -56,16 +57,18 @@ def send(
     sent
         Is told of the entries that were taken.
     limit_s
-        Ends the run after so many seconds; ``None`` is never.
+        Ends the run so many seconds after the first entry was ready; ``None`` is never.
     clock
         Seconds that only increase.
     """
-    began = clock()
+    began: float | None = None
     for agenda in agendas:
         for part in agenda.parts(PART):
             due_s = pace.due_s(part)
             documents = part.documents()
             is_label = part.is_label.tolist()
+            # What it took to have something to send is not the traffic's time.
+            began = clock() if began is None else began
             place = 0
             while place < len(part):
                 passed_s = clock() - began

@@ -1,6 +1,8 @@
 """Times on the wire (RFC 3339, UTC) and in columns (integer microseconds since the epoch)."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
+from datetime import datetime
+from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -52,4 +54,4 @@ def format_us(us: npt.NDArray[np.int64]) -> list[str]:
     ['1970-01-01T00:00:00.000000Z', '1970-01-01T00:00:01.500000Z']
     """
     text = np.datetime_as_string(np.asarray(us, dtype="datetime64[us]"), unit="us")
-    return np.char.add(text, "Z").tolist()  # type: ignore[no-any-return]
+    return np.char.add(text, "Z").tolist()

@@ -39,7 +39,7 @@ TRANSIT_BEFORE_DAYS = 0.25
 TRANSIT_AFTER_DAYS = 0.15
 """Around either end of a trip nothing is bought in a shop, so that no holder outruns a plane."""
 
-BIG_PURCHASE = 0.012
+BIG_PURCHASE = 0.006
 """The share of purchases that lie far above what the merchant's usual spread allows."""
 
 SHARED_HOUSEHOLD = 4
@@ -47,7 +47,7 @@ SHARED_HOUSEHOLD = 4
 
 PROMOTION_DAYS = 5
 PROMOTED_SHARE = 0.01
-PROMOTION_BOOST = 40.0
+PROMOTION_BOOST = 15.0
 MEAN_BURST = 6.0
 
 
@@ -313,9 +313,9 @@ def _devices(world: World, card: Ints, day: int, rng: np.random.Generator) -> In
     # A private window or a hotel's computer looks like a device that was never seen before.
     borrowed = device_code(DeviceKind.BORROWED, card, rng.integers(0, 2**24, len(card)))
     which = rng.random(len(card))
-    device = np.where(which < 0.68, phone, household)
+    device = np.where((which < 0.68) | (card // 2 % 2 == 1), phone, household)
     device = np.where(which >= 0.88, NO_DEVICE, device)
-    return np.where(which >= 0.985, borrowed, device)
+    return np.where(which >= 0.99, borrowed, device)
 
 
 def _subscriptions(world: World, day: int, start_hour: float, rng: np.random.Generator) -> Events:

@@ -1,7 +1,7 @@
 """Four ways in which cards are abused, each a mechanism with a rate that can be set.
 
 Each function draws the episodes that begin on one day, whole, from that day's own random stream.
-An episode may run on for as many days as `PATTERNS` says; a day's fraud is what falls into it of
+An episode may run on for as many days as `LONGEST_DAYS` says; a day's fraud is what falls into it of
 the episodes that began up to so many days before. So a day can be drawn alone.
 
 The number of episodes is Poisson with a mean that makes the pattern's expected share of all
@@ -9,9 +9,6 @@ transactions the rate of the specification. What a victim does honestly goes on 
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -34,23 +31,29 @@ from fraudstream.simulator.world import Ints
 from fraudstream.simulator.world import Purpose
 from fraudstream.simulator.world import World
 
-TAKEOVER_EXTRA = 5.0
-TAKEOVER_MEDIAN_HOURS = 5.0
+TAKEOVER_EXTRA = 6.0
+TAKEOVER_MEDIAN_HOURS = 3.0
 TAKEOVER_MAX_HOURS = 72.0
-TAKEOVER_MARK_UP = 0.9
+TAKEOVER_MARK_UP = 1.0
 TAKEOVER_SHOPS = 2
+TAKEOVER_FRESH_DEVICE = 0.5
 
-TESTING_SECOND_TRY = 0.3
+TESTING_SECOND_TRY = 0.4
 TESTING_FOLLOW_UP = 0.2
-TESTING_GAP_SECONDS = 30.0
+TESTING_LOG_AMOUNT = 0.6
+TESTING_SIGMA = 0.6
+TESTING_GAP_SECONDS = 20.0
 TESTING_FOLLOW_UP_MAX_HOURS = 20.0
 
 COLLUSION_DAYS = (14, 35)
-COLLUSION_PER_DAY = 10.0
+COLLUSION_PER_DAY = 7.0
 COLLUSION_MARK_UP = 0.3
 
-CLONE_EXTRA = 3.0
-CLONE_LAG_HOURS = 1.5
+CLONE_EXTRA = 2.0
+CLONE_FIRST_HOURS = 0.5
+CLONE_LAG_HOURS = 2.0
+CLONE_LAG_MAX_HOURS = 12.0
+CLONE_LASTS_HOURS = 5.0
 CLONE_MIN_KM = 500.0
 CLONE_ATM_SHARE = 0.45
 CLONE_MARK_UP = 0.7
@@ -89,13 +92,17 @@ def account_takeover(world: World, day: int) -> Events:
         TAKEOVER_MEDIAN_HOURS * np.exp(rng.normal(0.0, 0.9, episodes)), TAKEOVER_MAX_HOURS
     )
     shops = _online_shops(world, _resale_weights(world), (episodes, TAKEOVER_SHOPS), rng)
-    device = device_code(
-        DeviceKind.THIEF, _thief_owner(day, episodes), rng.integers(0, 2**24, episodes)
-    )
-    device = np.where(rng.random(episodes) < 0.1, NO_DEVICE, device)
+    version = rng.integers(0, 2**24, episodes)
 
     episode = np.repeat(np.arange(episodes), purchases)
     count = len(episode)
+    fresh = rng.random(count) < TAKEOVER_FRESH_DEVICE
+    device = device_code(
+        DeviceKind.THIEF,
+        _thief_owner(day, count),
+        np.where(fresh, rng.integers(0, 2**24, count), version[episode]),
+    )
+    device = np.where(rng.random(count) < 0.1, NO_DEVICE, device)
     hours = begin[episode] + rng.random(count) * lasts[episode]
     merchant = shops[episode, rng.integers(0, TAKEOVER_SHOPS, count)]
     amount = typical_amounts(
@@ -107,7 +114,7 @@ def account_takeover(world: World, day: int) -> Events:
         victim[episode],
         merchant,
         amount,
-        device[episode],
+        device,
     )
 
 
@@ -133,7 +140,7 @@ def card_testing(world: World, day: int) -> Events:
         Whole attacks, in no order, none later than two days after the day's end.
     """
     rng = world.random(Purpose.CARD_TESTING, day)
-    mean_cards = float(np.clip(len(world.cards) / 200.0, 6.0, 40.0))
+    mean_cards = float(np.clip(len(world.cards) / 250.0, 8.0, 25.0))
     size = mean_cards * (1.0 + TESTING_SECOND_TRY + TESTING_FOLLOW_UP)
     attacks = _episodes(world, world.spec.card_testing_rate, size, rng)
     listed = 1 + rng.poisson(mean_cards - 1.0, attacks)
@@ -163,7 +170,7 @@ def card_testing(world: World, day: int) -> Events:
         day * DAY_US + whole_us(hours, HOUR_US),
         victim[tries],
         targets[attack[tries], which],
-        np.exp(rng.normal(0.9, 0.7, count)),
+        np.exp(rng.normal(TESTING_LOG_AMOUNT, TESTING_SIGMA, count)),
         device[tries],
     )
 
@@ -241,84 +248,74 @@ def merchant_collusion(world: World, day: int) -> Events:
     )
 
 
-def geo_anomaly(world: World, day: int) -> Events:
+def geo_anomaly(world: World, day: int, honest: Events) -> Events:
     """Draw the uses of cloned cards that begin on a day.
 
-    A card is skimmed where its holder uses it and cloned. Some hours after a time at which he is
-    likely to have used it, the clone appears in a city at least 500 km from his home (in the
-    farthest one where none is): one to several withdrawals of cash and purchases in shops whose
-    goods sell well again, three on average, within some hours, somewhat above the card's normal.
-    The more a card is used, the likelier it is to be skimmed. The holder goes on using his own.
+    A card is skimmed where its holder uses it, in a shop or at an ATM, and its data are sold to
+    crews in several places. One to some hours later clones appear in cities at least 500 km from
+    there (in the farthest one where none is): one to several withdrawals of cash and purchases in
+    shops whose goods sell well again, three on average, within some hours, for about twice what the
+    card would pay there. The more a card is used, the likelier it is to be skimmed. The holder
+    goes on using his own.
 
     Parameters
     ----------
     world : World
         Whose cards they are.
     day : int
-        The day on which the episodes begin, counted from the start; may be negative.
+        The day on which the cards are skimmed, counted from the start; may be negative.
+    honest : Events
+        What the holders do on that day, as `behaviour.honest_day` draws it.
 
     Returns
     -------
     Events
-        Whole episodes, in no order, none later than two days after the day's end.
+        Whole episodes, in no order, none later than one day after the day's end.
     """
     rng = world.random(Purpose.GEO_ANOMALY, day)
     episodes = _episodes(world, world.spec.geo_anomaly_rate, 1.0 + CLONE_EXTRA, rng)
-    exposure = np.cumsum(world.cards.rate * (1.0 - world.cards.online_share))
-    victim = np.searchsorted(exposure, rng.random(episodes) * exposure[-1], side="right")
-    victim = np.minimum(victim, len(world.cards) - 1)
+    present = np.flatnonzero(world.merchants.channel[honest.merchant] != ONLINE)
+    if len(present) == 0:
+        episodes = 0
+    skimmed = honest.take(rng.choice(present, episodes) if episodes else present[:0])
     uses = 1 + rng.poisson(CLONE_EXTRA, episodes)
-    begin = holder_hours(world, victim, False, rng.random(episodes))
-    begin += 0.5 + np.minimum(rng.exponential(CLONE_LAG_HOURS, episodes), 12.0)
-    lasts = rng.uniform(0.5, 5.0, episodes)
-
-    distance = city_distances_km(world)
-    home = world.cards.city[victim]
-    far = distance[home] >= np.minimum(CLONE_MIN_KM, distance.max(axis=1))[home, None]
-    weight = np.cumsum(far * np.sqrt(world.cities.visitors), axis=1)
-    target = rng.random(episodes) * weight[:, -1]
-    city = (weight <= target[:, None]).sum(axis=1)
+    lag = CLONE_FIRST_HOURS + np.minimum(
+        rng.exponential(CLONE_LAG_HOURS, episodes), CLONE_LAG_MAX_HOURS
+    )
+    lasts = rng.uniform(0.5, CLONE_LASTS_HOURS, episodes)
 
     episode = np.repeat(np.arange(episodes), uses)
     count = len(episode)
-    card, where = victim[episode], city[episode]
+    card = skimmed.card[episode]
+    distance = city_distances_km(world)
+    here = world.merchants.city[skimmed.merchant[episode]]
+    far = distance[here] >= np.minimum(CLONE_MIN_KM, distance.max(axis=1))[here, None]
+    weight = np.cumsum(far * np.sqrt(world.cities.visitors), axis=1)
+    target = rng.random(count) * weight[:, -1]
+    where = (weight <= target[:, None]).sum(axis=1)
     at_atm = rng.random(count) < CLONE_ATM_SHARE
     uniform = rng.random(count)
     merchant = np.where(
         at_atm, world.market.atms(where, uniform), world.market.shops(where, uniform)
     )
     amount = typical_amounts(world, card, merchant, rng.standard_normal(count), CLONE_MARK_UP)
-    hours = begin[episode] + rng.random(count) * lasts[episode]
+    hours = lag[episode] + rng.random(count) * lasts[episode]
     return Events.of_pattern(
         Pattern.GEO_ANOMALY,
-        day * DAY_US + whole_us(hours, HOUR_US),
+        skimmed.time_us[episode] + whole_us(hours, HOUR_US),
         card,
         merchant,
         np.where(at_atm, cash(amount), amount),
     )
 
 
-class PatternPlan(NamedTuple):
-    """How a pattern is drawn.
-
-    Attributes
-    ----------
-    draw : callable
-        Returns the episodes that begin on a day.
-    longest_days : int
-        How many days after the one on which it begins an episode may still have transactions.
-    """
-
-    draw: Callable[[World, int], Events]
-    longest_days: int
-
-
-PATTERNS: dict[Pattern, PatternPlan] = {
-    Pattern.ACCOUNT_TAKEOVER: PatternPlan(account_takeover, 3),
-    Pattern.CARD_TESTING: PatternPlan(card_testing, 2),
-    Pattern.MERCHANT_COLLUSION: PatternPlan(merchant_collusion, COLLUSION_DAYS[1] - 1),
-    Pattern.GEO_ANOMALY: PatternPlan(geo_anomaly, 1),
+LONGEST_DAYS: dict[Pattern, int] = {
+    Pattern.ACCOUNT_TAKEOVER: 3,
+    Pattern.CARD_TESTING: 2,
+    Pattern.MERCHANT_COLLUSION: COLLUSION_DAYS[1] - 1,
+    Pattern.GEO_ANOMALY: 1,
 }
+"""How many days after the one on which it begins an episode may still have transactions."""
 
 
 def city_distances_km(world: World) -> Floats:

@@ -141,7 +141,7 @@ CATEGORIES: tuple[Category, ...] = (
     Category(7230, CARD_PRESENT, 0.8, 34.0, 0.45, 0.0, 0.0),  # hairdressers
     Category(5964, ONLINE, 3.0, 38.0, 0.85, 2.0, 0.5),  # catalogue merchants
     Category(GAMES_CODE, ONLINE, 1.5, 6.5, 0.80, 1.0, 2.0),  # digital games
-    Category(SUBSCRIPTION_CODE, ONLINE, 1.2, 11.0, 0.45, 0.2, 2.0),  # subscriptions
+    Category(SUBSCRIPTION_CODE, ONLINE, 1.2, 11.0, 0.45, 0.2, 0.5),  # subscriptions
     Category(5815, ONLINE, 1.5, 7.0, 0.65, 0.4, 2.0),  # digital books, films, music
     Category(5732, ONLINE, 1.0, 95.0, 0.95, 4.0, 0.3),  # electronics
     Category(5651, ONLINE, 1.5, 58.0, 0.65, 2.0, 0.3),  # clothing

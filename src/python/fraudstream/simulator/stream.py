@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
@@ -22,7 +23,12 @@ from fraudstream.simulator.behaviour import honest_day
 from fraudstream.simulator.events import DAY_US
 from fraudstream.simulator.events import HOUR_US
 from fraudstream.simulator.events import Events
-from fraudstream.simulator.fraud import PATTERNS
+from fraudstream.simulator.events import Pattern
+from fraudstream.simulator.fraud import LONGEST_DAYS
+from fraudstream.simulator.fraud import account_takeover
+from fraudstream.simulator.fraud import card_testing
+from fraudstream.simulator.fraud import geo_anomaly
+from fraudstream.simulator.fraud import merchant_collusion
 from fraudstream.simulator.labels import LABEL_SOURCES
 from fraudstream.simulator.labels import draw_labels
 from fraudstream.simulator.places import CATEGORIES
@@ -313,9 +319,16 @@ class Simulation:
         self._names = Names(self.world)
         # Pure functions of the block and of the day: remembered, because neighbours need the same.
         self._trips_of = lru_cache(maxsize=4)(partial(draw_trips, self.world))
+        self._honest_day = lru_cache(maxsize=2)(self._draw_honest_day)
+        draws: dict[Pattern, Callable[[int], Events]] = {
+            Pattern.ACCOUNT_TAKEOVER: partial(account_takeover, self.world),
+            Pattern.CARD_TESTING: partial(card_testing, self.world),
+            Pattern.MERCHANT_COLLUSION: partial(merchant_collusion, self.world),
+            Pattern.GEO_ANOMALY: self._draw_clones,
+        }
         self._episodes_of = {
-            pattern: lru_cache(maxsize=plan.longest_days + 2)(partial(plan.draw, self.world))
-            for pattern, plan in PATTERNS.items()
+            pattern: lru_cache(maxsize=LONGEST_DAYS[pattern] + 2)(draw)
+            for pattern, draw in draws.items()
         }
 
     def days(self, first: int = 0) -> Iterator[Batch]:
@@ -348,18 +361,23 @@ class Simulation:
         """
         if day < 0:
             raise WorldError(f"day: expected at least 0, got {day}")
+        events = Events.concatenate([self._honest_day(day), *self._fraud(day)])
+        return self._finish(events.take(np.argsort(events.time_us, kind="stable")), day)
+
+    def _draw_honest_day(self, day: int) -> Events:
         begin_us = self.start_us + day * DAY_US
         # The epoch was a Thursday.
         weekday = (begin_us // DAY_US + 3) % 7
         start_hour = begin_us % DAY_US / HOUR_US
-        honest = honest_day(self.world, day, weekday, start_hour, self._trips_of)
-        events = Events.concatenate([honest, *self._fraud(day)])
-        return self._finish(events.take(np.argsort(events.time_us, kind="stable")), day)
+        return honest_day(self.world, day, weekday, start_hour, self._trips_of)
+
+    def _draw_clones(self, day: int) -> Events:
+        return geo_anomaly(self.world, day, self._honest_day(day))
 
     def _fraud(self, day: int) -> Iterator[Events]:
-        for pattern, plan in PATTERNS.items():
-            for first in range(day - plan.longest_days, day + 1):
-                episodes = self._episodes_of[pattern](first)
+        for pattern, episodes_of in self._episodes_of.items():
+            for first in range(day - LONGEST_DAYS[pattern], day + 1):
+                episodes = episodes_of(first)
                 yield episodes.take(episodes.time_us // DAY_US == day)
 
     def _finish(self, events: Events, day: int) -> Batch:

@@ -464,7 +464,7 @@ def _merchants(count: int, cities: Cities, rng: np.random.Generator) -> Merchant
 
     rank = rng.permutation(count)
     physical = channel != ONLINE
-    head_office = (channel == CARD_PRESENT) & (rng.random(count) < 0.01)
+    head_office = (channel == CARD_PRESENT) & (rng.random(count) < 0.003)
     reported = np.where(head_office, rng.choice(towns, count, p=size), city)
     silent = ~physical | (rng.random(count) < 0.03)
     latitude = cities.latitude[reported] + rng.normal(0.0, 0.05, count)

@@ -1,0 +1,1 @@
+"""Kafka -> dataset -> training -> evaluation -> MLflow: one run makes one version of the model."""

@@ -1,0 +1,178 @@
+"""What the stream remembers: the recent history of each card and merchant, outside of Spark.
+
+A store is read and written in bulk, for the keys of a batch. Records are appended only where the
+transaction is not there yet, so that repeating a batch changes nothing; features are computed as
+of each event, so that it does not matter that the store already holds later ones.
+
+The embedded store keeps an LMDB environment for each owner: one of a topic's partitions for cards,
+one bucket of merchants. Spark never works on one owner in two tasks at once, so that writers do
+not wait for one another.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+import functools
+from pathlib import Path
+from typing import Protocol
+
+import lmdb
+import numpy as np
+import numpy.typing as npt
+
+from fraudstream.features.history import Events
+from fraudstream.features.history import Int64
+
+Records = npt.NDArray[np.void]
+
+#: The most that one environment may grow to. The file is sparse: this reserves no disk.
+_MAP_BYTES = 1 << 38
+_CLOCK_KEY = b"\x00partition clock"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a record of one kind of history holds, besides its place in time.
+
+    Parameters
+    ----------
+    numbers, identities
+        Names of the ``float64`` and of the ``int64`` columns.
+    """
+
+    numbers: tuple[str, ...]
+    identities: tuple[str, ...]
+
+    @property
+    def dtype(self) -> np.dtype[np.void]:
+        """The packed record; the key is a column here, and the name of the entry in the store."""
+        places = [(name, "i8") for name in ("key", "time_us", "arrival", "transaction")]
+        numbers = [(name, "f8") for name in self.numbers]
+        return np.dtype(places + numbers + [(name, "i8") for name in self.identities])
+
+    def pack(
+        self,
+        key: Int64,
+        time_us: Int64,
+        arrival: Int64,
+        values: Mapping[str, npt.NDArray[np.generic]],
+    ) -> Records:
+        """Return records from columns; `values` holds ``transaction`` and the layout's columns."""
+        records = np.empty(len(key), dtype=self.dtype)
+        records["key"], records["time_us"], records["arrival"] = key, time_us, arrival
+        for name in ("transaction", *self.numbers, *self.identities):
+            records[name] = values[name]
+        return records
+
+    def events(self, records: Records) -> Events:
+        """Return records as the history that the features read."""
+        return Events.ordered(
+            records["key"].copy(),
+            records["time_us"].copy(),
+            records["arrival"].copy(),
+            {name: records[name].copy() for name in (*self.numbers, *self.identities)},
+        )
+
+
+class Store(Protocol):
+    """The seam behind which state is kept. One instance serves one owner's keys."""
+
+    def read(self, keys: Sequence[str], layout: Layout) -> Records:
+        """Return all records of `keys`, in the order in which they were appended, key by key."""
+        ...
+
+    def append(self, keys: Mapping[int, str], records: Records, before_us: int) -> None:
+        """Keep `records`, and of their keys nothing whose time lies before `before_us`.
+
+        Parameters
+        ----------
+        keys
+            The name of each key that `records` has.
+        records
+            All that is to be known of these keys, as `read` gave it with what is new appended.
+        before_us
+            Microseconds since the epoch.
+        """
+        ...
+
+    def clock_before(self, batch: int) -> int | None:
+        """Return the partition clock as it stood before `batch`, or ``None`` at the beginning."""
+        ...
+
+    def keep_clock(self, batch: int, clock_us: int) -> None:
+        """Remember the partition clock as it stands after `batch`."""
+        ...
+
+
+class EmbeddedStore:
+    """A `Store` in a folder of this machine.
+
+    Survives the kill of any process that uses it. A folder serves one stream at a time.
+
+    Parameters
+    ----------
+    folder
+        Created if it does not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._environment = lmdb.open(
+            str(folder),
+            map_size=_MAP_BYTES,
+            # Written pages reach the system at once and so survive our own end. Waiting for the
+            # disk would only guard against the machine's, after which state is built again.
+            sync=False,
+            metasync=False,
+        )
+
+    def read(self, keys: Sequence[str], layout: Layout) -> Records:
+        """See `Store.read`."""
+        with self._environment.begin(buffers=True) as transaction:
+            packed = b"".join(transaction.get(key.encode(), b"") for key in keys)
+        return np.frombuffer(packed, dtype=layout.dtype)
+
+    def append(self, keys: Mapping[int, str], records: Records, before_us: int) -> None:
+        """See `Store.append`."""
+        kept = records[records["time_us"] >= before_us]
+        # Stable: a key's records stay in the order in which they came.
+        kept = kept[np.argsort(kept["key"], kind="stable")]
+        packed = kept.tobytes()
+        size = kept.dtype.itemsize
+        found, starts = np.unique(kept["key"], return_index=True)
+        stops = np.append(starts, len(kept))[1:]
+        with self._environment.begin(write=True) as transaction:
+            for key in keys.keys() - set(found.tolist()):
+                transaction.delete(keys[key].encode())
+            for key, start, stop in zip(
+                found.tolist(), starts.tolist(), stops.tolist(), strict=True
+            ):
+                transaction.put(keys[key].encode(), packed[start * size : stop * size])
+
+    def clock_before(self, batch: int) -> int | None:
+        """See `Store.clock_before`."""
+        with self._environment.begin() as transaction:
+            clocks = self._clocks(transaction.get(_CLOCK_KEY, b""))
+        earlier = [clock_us for number, clock_us in clocks if number < batch]
+        return earlier[-1] if earlier else None
+
+    def keep_clock(self, batch: int, clock_us: int) -> None:
+        """See `Store.keep_clock`."""
+        with self._environment.begin(write=True) as transaction:
+            clocks = self._clocks(transaction.get(_CLOCK_KEY, b""))
+            # Only the last batch can be repeated: one earlier clock is enough.
+            kept = [entry for entry in clocks if entry[0] < batch][-1:] + [(batch, clock_us)]
+            transaction.put(_CLOCK_KEY, np.array(kept, dtype=np.int64).tobytes())
+
+    @staticmethod
+    def _clocks(packed: bytes) -> list[tuple[int, int]]:
+        pairs = np.frombuffer(packed, dtype=np.int64).reshape(-1, 2)
+        return [(int(number), int(clock_us)) for number, clock_us in pairs]
+
+
+@functools.cache
+def open_embedded(folder: Path) -> EmbeddedStore:
+    """Return this process's store in `folder`: LMDB allows a process to open one only once."""
+    return EmbeddedStore(folder)

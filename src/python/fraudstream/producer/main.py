@@ -1,0 +1,491 @@
+"""``producer.pex``: simulated or recorded card transactions to Kafka."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import asdict
+from dataclasses import dataclass
+from datetime import UTC
+from datetime import datetime
+from datetime import timedelta
+import itertools
+from pathlib import Path
+import time
+from typing import Any
+
+import click
+import orjson
+
+from fraudstream.cli.console import debug_option
+from fraudstream.cli.console import option
+from fraudstream.cli.console import progress_bar
+from fraudstream.cli.console import run
+from fraudstream.cli.console import stderr
+from fraudstream.cli.stopping import stop_requests
+from fraudstream.kafka.options import kafka_options
+from fraudstream.kafka.topics import Cluster
+from fraudstream.kafka.topics import Topics
+from fraudstream.producer.agenda import Agenda
+from fraudstream.producer.agenda import ConstantRate
+from fraudstream.producer.agenda import FullSpeed
+from fraudstream.producer.agenda import Kind
+from fraudstream.producer.agenda import NeverAhead
+from fraudstream.producer.agenda import Pace
+from fraudstream.producer.agenda import Scaled
+from fraudstream.producer.agenda import first_events
+from fraudstream.producer.delivery import Delivery
+from fraudstream.producer.recording import Recording
+from fraudstream.producer.sending import send
+from fraudstream.producer.traffic import Days
+from fraudstream.producer.traffic import Dirt
+from fraudstream.producer.traffic import Traffic
+from fraudstream.schema.timestamps import duration_us
+from fraudstream.schema.timestamps import from_us
+from fraudstream.schema.timestamps import to_us
+from fraudstream.simulator.stream import Simulation
+from fraudstream.simulator.world import WorldSpec
+
+_DAY = timedelta(days=1)
+_DAY_US = duration_us(_DAY)
+_DEFAULT_DAYS = 30
+_DEFAULT_RATE = 200.0
+_USED_TOPICS = ("transactions", "labels", "dead_letters")
+
+
+class NotAcknowledged(ConnectionError):
+    """Some records were sent and never confirmed."""
+
+
+class FutureTime(ValueError):
+    """Transactions would be dated in the future."""
+
+
+class _Time(click.ParamType):
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
+        """Read an RFC 3339 time; one without a zone is UTC."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"expected a time such as 2026-01-31T00:00:00Z, got {value!r}", param, ctx)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+class _Pair(click.ParamType):
+    name = "field=value"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
+        """Read ``FIELD=VALUE``."""
+        if isinstance(value, tuple):
+            return value
+        field, equals, content = value.partition("=")
+        if not (field and equals and content):
+            self.fail(f"expected FIELD={self._content(param)}, got {value!r}", param, ctx)
+        return field, content
+
+    def _content(self, param: Any) -> str:
+        return "COLUMN" if param is not None and param.name == "columns" else "VALUE"
+
+
+class _Speed(click.ParamType):
+    name = "speed"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Pace:
+        """Read ``full``, ``real``, or a factor such as ``60x``."""
+        if value == "full":
+            return FullSpeed()
+        if value == "real":
+            return Scaled(1)
+        try:
+            factor = float(value.removesuffix("x"))
+        except ValueError:
+            factor = 0
+        if not 0 < factor < float("inf"):
+            self.fail(f"expected full, real, or a factor such as 60x, got {value!r}", param, ctx)
+        return Scaled(factor)
+
+
+_SHARE = click.FloatRange(0, 1)
+_json_option = option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
+
+
+@click.group()
+def producer() -> None:
+    """Send card transactions and their labels to Kafka.
+
+    Begin with `topics`. Then `simulate` a history, and go on with `simulate --live`; or `replay` a
+    file of your own. Everything is checked against the published schemas first: what breaks one
+    goes to the topic of dead letters, with the reason.
+    """
+
+
+@producer.command()
+@kafka_options()
+@option("--partitions", type=click.IntRange(1), default=4, help="Partitions of each topic.")
+@option("--replication", type=click.IntRange(1), default=1, help="Copies of each record.")
+@_json_option
+@debug_option
+def topics(
+    *,
+    cluster: Cluster,
+    topics: Topics,
+    partitions: int,
+    replication: int,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Create the topics that do not exist yet, and leave the others as they are."""
+    created = cluster.create_topics(topics, partitions, replication)
+    if as_json:
+        click.echo(orjson.dumps({"created": created, "topics": topics.names()}))
+        return
+    for name in topics.names():
+        click.echo(f"{name}: {'created' if name in created else 'exists'}", err=True)
+
+
+@producer.command()
+@kafka_options(*_USED_TOPICS)
+@option("--cards", default=WorldSpec.cards, help="How many cards there are.")
+@option("--seed", default=WorldSpec.seed, help="The same seed gives the same traffic.")
+@option("--days", type=click.IntRange(1), default=_DEFAULT_DAYS, help="Days of history.")
+@option("--start", type=_Time(), help="When the history begins.  [default: --days before its end]")
+@option("--end", type=_Time(), help="When the history ends.  [default: last midnight, UTC]")
+@option(
+    "--account-takeover-rate",
+    default=WorldSpec.account_takeover_rate,
+    help="Share of transactions made from stolen accounts.",
+)
+@option(
+    "--card-testing-rate",
+    default=WorldSpec.card_testing_rate,
+    help="Share made in trying out stolen cards.",
+)
+@option(
+    "--merchant-collusion-rate",
+    default=WorldSpec.merchant_collusion_rate,
+    help="Share made up by crooked merchants.",
+)
+@option(
+    "--geo-anomaly-rate", default=WorldSpec.geo_anomaly_rate, help="Share made with cloned cards."
+)
+@option("--duplicates", type=_SHARE, default=0.0, help="Share sent twice.")
+@option("--late", type=_SHARE, default=0.0, help="Share held back for minutes to hours.")
+@option(
+    "--malformed",
+    type=_SHARE,
+    default=0.0,
+    help="Share followed by a garbled copy, which ends as a dead letter.",
+)
+@option("--live", is_flag=True, help="Go on after a history, at a constant rate.")
+@option(
+    "--after-days",
+    type=click.IntRange(0),
+    default=0,
+    help="With --live: days of history that have been sent, from --start on.",
+)
+@option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=_DEFAULT_RATE,
+    help="With --live: transactions per second.",
+)
+@option("--seconds", type=click.FloatRange(0, min_open=True), help="With --live: end after this.")
+@option("--events", type=click.IntRange(1), help="With --live: end after so many transactions.")
+@option(
+    "--truth",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="Write what each transaction was, one JSON document a line.",
+)
+@_json_option
+@debug_option
+@click.pass_context
+def simulate(
+    context: click.Context,
+    *,
+    cluster: Cluster,
+    topics: Topics,
+    cards: int,
+    seed: int,
+    days: int,
+    start: datetime | None,
+    end: datetime | None,
+    account_takeover_rate: float,
+    card_testing_rate: float,
+    merchant_collusion_rate: float,
+    geo_anomaly_rate: float,
+    duplicates: float,
+    late: float,
+    malformed: float,
+    live: bool,
+    after_days: int,
+    rate: float,
+    seconds: float | None,
+    events: int | None,
+    truth: Path | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    r"""Send simulated transactions: a history as fast as possible, or live traffic.
+
+    A history of 45 days, then live traffic that goes on where it has ended:
+
+    \b
+      producer.pex simulate --start 2026-01-01T00:00:00Z --days 45
+      producer.pex simulate --start 2026-01-01T00:00:00Z --live --after-days 45
+
+    Simulated time runs with the transactions, so at most rates faster than the clock. Should it
+    reach the present, it goes on at the clock's pace: no transaction is dated in the future. A
+    label is sent when it becomes known in simulated time, up to seven days after its transaction;
+    those that a history leaves open are sent by the live traffic after it.
+    """
+    _refuse_mixture(context, live)
+    now = datetime.now(UTC)
+    if start is None:
+        end = end or now.replace(hour=0, minute=0, second=0, microsecond=0)
+        start = end - days * _DAY
+    ends = start + (after_days if live else days) * _DAY
+    if ends > now:
+        what = "the live traffic would begin" if live else "the history would end"
+        raise FutureTime(f"{what} at {ends.isoformat()}, in the future: choose an earlier --start")
+    spec = WorldSpec(
+        cards=cards,
+        seed=seed,
+        account_takeover_rate=account_takeover_rate,
+        card_testing_rate=card_testing_rate,
+        merchant_collusion_rate=merchant_collusion_rate,
+        geo_anomaly_rate=geo_anomaly_rate,
+    )
+    traffic = Traffic(
+        Simulation(spec, start), Dirt(repeated=duplicates, late=late, garbled=malformed)
+    )
+    if live:
+        agendas = traffic.days(after_days)
+        pace = NeverAhead(ConstantRate(rate), to_us(now))
+        _send(
+            _Job(
+                "live traffic",
+                agendas if events is None else first_events(agendas, events),
+                pace,
+                total=events or (None if seconds is None else round(seconds * rate)),
+                progress=_count_events,
+                limit_s=seconds,
+            ),
+            cluster,
+            topics,
+            truth,
+            as_json,
+        )
+        if pace.caught_up:
+            click.echo(
+                "simulated time reached the present, and went on at the clock's pace: "
+                "for the full rate, begin earlier",
+                err=True,
+            )
+    else:
+        click.echo(f"simulating {days} days from {start.isoformat()}", err=True)
+        _send(
+            _Job(
+                "history",
+                itertools.islice(traffic.days(), days),
+                FullSpeed(),
+                total=days,
+                progress=_days_passed(to_us(start)),
+            ),
+            cluster,
+            topics,
+            truth,
+            as_json,
+        )
+
+
+def _refuse_mixture(context: click.Context, live: bool) -> None:
+    """Refuse flags that the chosen kind of simulation would ignore."""
+
+    def given(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is click.core.ParameterSource.COMMANDLINE
+
+    for name in ("days", "end") if live else ("after_days", "rate", "seconds", "events"):
+        if given(name):
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is for "
+                f"{'a history, not for --live' if live else '--live'}"
+            )
+    if live and context.params["start"] is None:
+        raise click.UsageError("--live needs --start, the time at which the history began")
+    if given("start") and given("end"):
+        raise click.UsageError("give --start or --end, not both: --days says how long it is")
+
+
+@producer.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@kafka_options(*_USED_TOPICS)
+@option(
+    "--map",
+    "columns",
+    type=_Pair(),
+    multiple=True,
+    metavar="FIELD=COLUMN",
+    help="The column that holds a field, where it has another name. Repeatable.",
+)
+@option(
+    "--set",
+    "constants",
+    type=_Pair(),
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="The value of a field that no column holds, such as currency=EUR. Repeatable.",
+)
+@option("--label", metavar="COLUMN", help="The column that says which were frauds: 1 or true.")
+@option(
+    "--label-delay",
+    type=click.FloatRange(0),
+    default=7.0,
+    metavar="DAYS",
+    help="How long after its transaction a label is known.",
+)
+@option(
+    "--speed",
+    type=_Speed(),
+    default="full",
+    metavar="full|real|60x",
+    help="As fast as possible, as it happened, or that many times as fast.",
+)
+@_json_option
+@debug_option
+def replay(
+    *,
+    file: Path,
+    cluster: Cluster,
+    topics: Topics,
+    columns: tuple[tuple[str, str], ...],
+    constants: tuple[tuple[str, str], ...],
+    label: str | None,
+    label_delay: float,
+    speed: Pace,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    r"""Send the transactions of FILE (.csv or .parquet), in the order of their event times.
+
+    A field of the schema is taken from the column of its own name, or from the one that --map
+    names. Required are transaction_id, event_time, card_id, merchant_id and amount.
+
+    \b
+      producer.pex replay payments.csv --map card_id=customer --map event_time=paid_at \
+        --set currency=EUR --label is_fraud --speed 60x
+
+    Labels are sent between the transactions, when they would have become known. Those that would
+    have become known after the last transaction are not sent.
+    """
+    with stderr.status(f"reading {file.name}"):
+        recording = Recording(
+            file, dict(columns), dict(constants), label, timedelta(days=label_delay)
+        )
+    if not recording.in_order:
+        click.echo(f"{file} is not in the order of event time: it has been sorted", err=True)
+    agenda = recording.agenda()
+    _send(
+        _Job(f"replaying {file.name}", [agenda], speed, len(recording), _count_events),
+        cluster,
+        topics,
+        None,
+        as_json,
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What to send, how fast, and how to show how far it is."""
+
+    name: str
+    agendas: Iterable[Agenda]
+    pace: Pace
+    total: float | None
+    progress: Callable[[Agenda], float]
+    limit_s: float | None = None
+
+
+def _count_events(sent: Agenda) -> float:
+    return float(sent.is_event.sum())
+
+
+def _days_passed(start_us: int) -> Callable[[Agenda], float]:
+    reached = 0.0
+
+    def passed(sent: Agenda) -> float:
+        nonlocal reached
+        days = (int(sent.due_us[-1]) - start_us) / _DAY_US
+        # In sixteenths, which add up exactly: the last transaction of a day counts as its end.
+        before, reached = reached, round(days * 16) / 16
+        return reached - before
+
+    return passed
+
+
+def _send(job: _Job, cluster: Cluster, topics: Topics, truth: Path | None, as_json: bool) -> None:
+    """Send a job to its end or until told to stop, report, and refuse to call a loss a success."""
+    began = time.monotonic()
+    events = labels = 0
+    last_us: int | None = None
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_requests())
+        delivery = Delivery(cluster, topics, lambda: datetime.now(UTC), stop)
+        lines = None if truth is None else stack.enter_context(truth.open("wb"))
+
+        def sent(part: Agenda) -> None:
+            nonlocal events, labels, last_us
+            if not len(part):
+                return
+            events += int(part.is_event.sum())
+            labels += int(part.is_label.sum())
+            last_us = int(part.due_us[-1])
+            advance(job.progress(part))
+            if lines is not None and isinstance(part.source, Days):
+                rows = part.row[part.kind == Kind.TRANSACTION]
+                lines.writelines(orjson.dumps(row) + b"\n" for row in part.source.truth(rows))
+                lines.flush()
+
+        with progress_bar(job.name, job.total) as advance:
+            send(job.agendas, job.pace, delivery, stop, sent=sent, limit_s=job.limit_s)
+            account = delivery.close()
+    report = {
+        **asdict(account),
+        "events": events,
+        "labels": labels,
+        "until": None if last_us is None else from_us(last_us).isoformat(),
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    if as_json:
+        click.echo(orjson.dumps(report))
+    else:
+        _show(report)
+    if account.failed:
+        raise NotAcknowledged(
+            f"{sum(account.failed.values()):,} records were not acknowledged: {account.failure}"
+        )
+
+
+def _show(report: dict[str, Any]) -> None:
+    for topic, count in sorted(report["acknowledged"].items()):
+        click.echo(f"{topic}: {count:,} acknowledged", err=True)
+    for topic, count in sorted(report["refused"].items()):
+        click.echo(f"{topic}: {count:,} refused, kept as dead letters", err=True)
+    if report["refusal"]:
+        click.echo(f"the first refusal: {report['refusal']}", err=True)
+    for topic, count in sorted(report["failed"].items()):
+        click.echo(f"{topic}: {count:,} NOT acknowledged", err=True)
+    rate = report["events"] / max(report["seconds"], 1e-9)
+    click.echo(
+        f"{report['events']:,} transactions in {report['seconds']:.1f} s ({rate:,.0f}/s), "
+        f"until {report['until'] or 'none was due'}",
+        err=True,
+    )
+
+
+if __name__ == "__main__":
+    run(producer)

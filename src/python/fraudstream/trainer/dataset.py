@@ -1,0 +1,328 @@
+"""From topics to rows that a model can be trained and judged on, point in time."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from fraudstream.features.definitions import FeatureSet
+from fraudstream.features.history import first_copies
+from fraudstream.features.history import identity
+from fraudstream.features.windows import replay
+from fraudstream.kafka.reading import Span
+from fraudstream.kafka.reading import TopicChanged
+from fraudstream.kafka.reading import read
+from fraudstream.kafka.reading import spans
+from fraudstream.kafka.topics import Cluster
+from fraudstream.schema.decoding import Decoded
+from fraudstream.schema.timestamps import duration_us
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+Decode = Callable[[list[bytes | None], Int64], Decoded]
+Advance = Callable[[float], None]
+
+#: Stands in `Dataset.known_us` for a label that has not arrived.
+NEVER = np.iinfo(np.int64).max
+
+
+class LabelsMissing(ValueError):
+    """The topics hold too few labels, or labels of one class only, for what is asked."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """What a topic held when it was read.
+
+    Attributes
+    ----------
+    columns
+        The valid records, decoded, with ``partition``, ``offset`` and ``appended_ms`` (``int64``).
+    spans
+        From where to where it was read.
+    rejected
+        How many records were not valid, and so are not in `columns`.
+    """
+
+    columns: pa.Table
+    spans: list[Span]
+    rejected: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Transactions with their features and labels, one row a transaction, in order of arrival.
+
+    Attributes
+    ----------
+    features
+        ``float64``, shape (n, k), NaN where absent: what the stream would have served.
+    event_time_us
+        ``int64``, microseconds since the epoch.
+    card
+        ``int64``, the same number for the same card.
+    amount
+        ``float64``.
+    is_fraud
+        ``bool``; False also where no label has arrived.
+    known_us
+        ``int64``, when the label became known; `NEVER` where none has arrived.
+    duplicates
+        How many records repeated a transaction; the first to arrive is kept.
+    """
+
+    features: Float64
+    event_time_us: Int64
+    card: Int64
+    amount: Float64
+    is_fraud: Mask
+    known_us: Int64
+    duplicates: int
+
+    def __len__(self) -> int:
+        return len(self.event_time_us)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of a `Dataset` by use, as masks, and the times between them (microseconds).
+
+    Four stretches of event time follow one another: training, a gap, selection, report. Selection
+    is for every choice (when to stop, calibration, threshold), report for the figures that are
+    told and for the comparison with the champion: nothing is chosen on it.
+
+    - The report ends one label delay before the latest time that the topics show, so that its
+      labels have arrived; selection and report are half of the validation each.
+    - The gap is one label delay long. When validation begins, the labels of the gap's transactions
+      are not all known, and those that are known first are not a fair sample (frauds are reported
+      long before the silence of the others counts).
+    - A training row is used only with a label that was known when validation began. So the model
+      is one that could have been trained at that moment.
+
+    Attributes
+    ----------
+    training, selection, report
+        ``bool``, shape (n,).
+    begin_us, validation_us, report_us, end_us
+        Where training, selection and report begin, and where the report ends. A stretch holds the
+        times t with begin <= t < end.
+    """
+
+    training: Mask
+    selection: Mask
+    report: Mask
+    begin_us: int
+    validation_us: int
+    report_us: int
+    end_us: int
+
+
+def read_topic(cluster: Cluster, topic: str, decode: Decode, advance: Advance) -> Topic:
+    """Read a topic from its first offset to its end as it is now, decoding as records arrive.
+
+    Parameters
+    ----------
+    cluster, topic
+        Where to read.
+    decode
+        `decode_transactions` or `decode_labels`.
+    advance
+        Called with the share of the topic that was read since the last call, in [0, 1].
+
+    Raises
+    ------
+    TopicChanged
+        If it does not give as many records as its offsets promise. A model that was trained on
+        fewer would look like any other, so that is an error.
+    UnknownTopic, BrokerUnreachable
+        See `fraudstream.kafka`.
+    """
+    within = spans(cluster, topic)
+    promised = sum(span.high - span.low for span in within)
+    parts = [_located(decode([], np.empty(0, np.int64)), *3 * (np.empty(0, np.int64),))]
+    came = rejected = 0
+    for records in read(cluster, topic, within):
+        decoded = decode(records.values, records.appended_ms)
+        parts.append(_located(decoded, records.partition, records.offset, records.appended_ms))
+        rejected += len(decoded.rejections)
+        came += len(records)
+        advance(len(records) / promised)
+    if came != promised:
+        raise TopicChanged(
+            f"{topic}: expected {promised} records between its first and end offsets, got {came}; "
+            "was it compacted, or written by a transactional producer?"
+        )
+    return Topic(pa.concat_tables(parts), within, rejected)
+
+
+def build(feature_set: FeatureSet, transactions: pa.Table, labels: pa.Table) -> Dataset:
+    """Compute the features and join the labels of decoded records.
+
+    Parameters
+    ----------
+    feature_set
+        Which features.
+    transactions, labels
+        `Topic.columns` of the two topics.
+
+    Returns
+    -------
+    Dataset
+        Of repeated transactions, and of repeated labels, the first to arrive counts, as it does in
+        the stream. A label without its transaction is left out.
+    """
+    features = replay(feature_set, transactions, labels)
+    card = identity(transactions["card_id"])
+    transaction = identity(transactions["transaction_id"])
+    first, _ = first_copies(card, transaction, transactions["offset"].to_numpy())
+    is_fraud, known_us = _join(labels, card[first], transaction[first])
+    return Dataset(
+        features=features[first],
+        event_time_us=transactions["event_time_us"].to_numpy()[first],
+        card=card[first],
+        amount=transactions["amount"].to_numpy()[first],
+        is_fraud=is_fraud,
+        known_us=known_us,
+        duplicates=len(features) - len(first),
+    )
+
+
+def split(
+    dataset: Dataset, label_delay: timedelta, validation: timedelta, warm_up: timedelta
+) -> Split:
+    """Part the rows by time; see `Split`.
+
+    Parameters
+    ----------
+    dataset
+        All rows.
+    label_delay
+        Within it a label arrives.
+    validation
+        How long selection and report are together.
+    warm_up
+        At the beginning, rows that are only history: their windows reach back to where the topic
+        has nothing.
+
+    Raises
+    ------
+    LabelsMissing
+        If the topic is too short for the parts, or one of them lacks frauds or legitimate
+        transactions.
+    """
+    if not len(dataset):
+        raise LabelsMissing("no transactions: the topic is empty; send some with `producer.pex`")
+    known = dataset.known_us != NEVER
+    if not known.any():
+        raise LabelsMissing(
+            "labels missing: no transaction has one; send them to the topic of labels "
+            "(`producer.pex simulate` does, `producer.pex replay FILE --label COLUMN` too)"
+        )
+    times = dataset.event_time_us
+    latest_us = max(int(times.max()), int(dataset.known_us[known].max()))
+    end_us = latest_us - duration_us(label_delay) + 1
+    report_us = end_us - duration_us(validation) // 2
+    validation_us = end_us - duration_us(validation)
+    begin_us = int(times.min()) + duration_us(warm_up)
+    if begin_us >= validation_us - duration_us(label_delay):
+        have = timedelta(microseconds=latest_us - int(times.min()))
+        need = warm_up + validation + 2 * label_delay
+        raise LabelsMissing(
+            f"the topics span {_days(have)}, and training needs more than {_days(need)}: "
+            f"{_days(warm_up)} to warm up, a label delay of {_days(label_delay)} before and after "
+            f"the validation, {_days(validation)} of validation; send a longer history, or shorten "
+            "them with --warm-up, --label-delay or --validation"
+        )
+    parts = Split(
+        training=(times >= begin_us)
+        & (times < validation_us - duration_us(label_delay))
+        & (dataset.known_us < validation_us),
+        selection=known & (times >= validation_us) & (times < report_us),
+        report=known & (times >= report_us) & (times < end_us),
+        begin_us=begin_us,
+        validation_us=validation_us,
+        report_us=report_us,
+        end_us=end_us,
+    )
+    for name in ("training", "selection", "report"):
+        mask = getattr(parts, name)
+        frauds = int(np.count_nonzero(dataset.is_fraud[mask]))
+        rows = int(np.count_nonzero(mask))
+        if not 0 < frauds < rows:
+            raise LabelsMissing(
+                f"labels missing: expected frauds and legitimate transactions in the part for "
+                f"{name}, got {frauds} and {rows - frauds}; both classes have to be labelled, and "
+                "the labels have to reach the topic within --label-delay"
+            )
+    return parts
+
+
+def compromised(dataset: Dataset, moment_us: Int64) -> Mask:
+    """Tell, for each row, whether its card was known to have a fraud at `moment_us`, shape (n,).
+
+    Such a card is blocked in earnest, so that finding it again is no merit.
+
+    Examples
+    --------
+    >>> rows = Dataset(
+    ...     features=np.zeros((3, 1)), event_time_us=np.array([1, 5, 9]), card=np.array([7, 7, 8]),
+    ...     amount=np.ones(3), is_fraud=np.array([True, False, True]),
+    ...     known_us=np.array([4, 9, 9]), duplicates=0)
+    >>> compromised(rows, np.array([3, 5, 5])).tolist()
+    [False, True, False]
+    """
+    cards, number = np.unique(dataset.card, return_inverse=True)
+    since = np.full(len(cards), NEVER)
+    np.minimum.at(since, number[dataset.is_fraud], dataset.known_us[dataset.is_fraud])
+    return since[number] < moment_us
+
+
+def offsets(topics: Mapping[str, Topic]) -> dict[str, list[dict[str, int]]]:
+    """Return where each topic was read, as a manifest tells it."""
+    return {
+        name: [
+            {"partition": span.partition, "first": span.low, "end": span.high}
+            for span in topic.spans
+        ]
+        for name, topic in topics.items()
+    }
+
+
+def _located(decoded: Decoded, partition: Int64, offset: Int64, appended_ms: Int64) -> pa.Table:
+    columns = decoded.columns
+    for name, values in (
+        ("partition", partition),
+        ("offset", offset),
+        ("appended_ms", appended_ms),
+    ):
+        columns = columns.append_column(name, pa.array(values[decoded.rows]))
+    return columns
+
+
+def _join(labels: pa.Table, card: Int64, transaction: Int64) -> tuple[Mask, Int64]:
+    label_card = identity(labels["card_id"])
+    label_transaction = identity(labels["transaction_id"])
+    first, _ = first_copies(label_card, label_transaction, labels["offset"].to_numpy())
+    known = pd.DataFrame(
+        {"card": label_card[first], "transaction": label_transaction[first], "row": first}
+    )
+    asked = pd.DataFrame({"card": card, "transaction": transaction})
+    row = asked.merge(known, how="left")["row"].to_numpy()
+    found = ~np.isnan(row)
+    is_fraud = np.zeros(len(asked), dtype=bool)
+    known_us = np.full(len(asked), NEVER)
+    of_found = row[found].astype(np.int64)
+    is_fraud[found] = labels["is_fraud"].to_numpy()[of_found]
+    known_us[found] = labels["labelled_at_us"].to_numpy()[of_found]
+    return is_fraud, known_us
+
+
+def _days(duration: timedelta) -> str:
+    return f"{duration / timedelta(days=1):.1f} d"

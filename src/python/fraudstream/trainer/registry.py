@@ -1,0 +1,302 @@
+"""Runs and versions of the model, in MLflow; and which version is the champion.
+
+A version is a folder of files (`fraudstream.model.bundle`), logged as artifacts of its run: no
+MLflow flavour, nothing pickled.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC
+from datetime import datetime
+from pathlib import Path
+import time
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from mlflow.entities import Param
+from mlflow.exceptions import MlflowException
+import requests
+
+from fraudstream.model.bundle import BUNDLE_ARTIFACTS
+from fraudstream.model.bundle import CHAMPION
+from fraudstream.model.bundle import Bundle
+from fraudstream.trainer.train import Epoch
+
+_AVERAGE_PRECISION = "average_precision"
+_DECISION = "decision"
+
+
+class RegistryUnreachable(ConnectionError):
+    """The MLflow server does not answer."""
+
+
+class RegistryRefused(ValueError):
+    """The MLflow server answers, and does not do what was asked."""
+
+
+class UnknownVersion(LookupError):
+    """The registry has no such model, or no such version of it."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version of the model.
+
+    Attributes
+    ----------
+    number
+        As the registry counts.
+    run
+        The run that made it.
+    created
+        When it was registered, UTC.
+    average_precision
+        On its own report rows; ``None`` if it was registered by something else.
+    decision
+        What was decided on it, and why; empty if nothing was.
+    is_champion
+        Whether it serves.
+    """
+
+    number: str
+    run: str
+    created: datetime
+    average_precision: float | None
+    decision: str
+    is_champion: bool
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The present champion, as a candidate meets it.
+
+    Attributes
+    ----------
+    version
+        Its number.
+    average_precision
+        On the candidate's report rows; ``None`` if it cannot be served any more.
+    refusal
+        Why it cannot be served; empty if it can.
+    """
+
+    version: str
+    average_precision: float | None
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a candidate becomes champion, and why, for people to read."""
+
+    is_promoted: bool
+    reason: str
+
+
+def decide(average_precision: float, rival: Rival | None) -> Decision:
+    """Decide whether a candidate replaces the champion.
+
+    Parameters
+    ----------
+    average_precision
+        The candidate's, on the report rows.
+    rival
+        The champion on the same rows; ``None`` if there is none.
+
+    Examples
+    --------
+    >>> decide(0.8, Rival("3", 0.7)).reason
+    'better than version 3: average precision 0.8000 against 0.7000 on the same rows'
+    >>> decide(0.8, Rival("3", 0.8)).is_promoted
+    False
+    """
+    if rival is None:
+        return Decision(True, "there was no champion")
+    if rival.average_precision is None:
+        return Decision(True, f"version {rival.version} cannot be served: {rival.refusal}")
+    figures = (
+        f"version {rival.version}: average precision {average_precision:.4f} against "
+        f"{rival.average_precision:.4f} on the same rows"
+    )
+    if average_precision > rival.average_precision:
+        return Decision(True, f"better than {figures}")
+    return Decision(False, f"no better than {figures}")
+
+
+class Registry:
+    """A model's runs and versions.
+
+    Parameters
+    ----------
+    tracking_uri
+        Where the MLflow server answers, ``http://…`` or ``https://…``.
+    model_name
+        Of the registered model.
+
+    Raises
+    ------
+    RegistryRefused
+        If `tracking_uri` is no web address.
+    """
+
+    def __init__(self, tracking_uri: str, model_name: str) -> None:
+        if not tracking_uri.startswith(("http://", "https://")):
+            raise RegistryRefused(
+                f"expected the address of an MLflow server (http://…), got {tracking_uri!r}: "
+                "give it with --tracking-uri"
+            )
+        self._uri = tracking_uri
+        self._name = model_name
+        self._client = MlflowClient(tracking_uri, tracking_uri)
+
+    def check(self) -> None:
+        """Raise `RegistryUnreachable` now rather than after an hour of training."""
+        with self._answering():
+            self._client.search_experiments(max_results=1)
+
+    @contextmanager
+    def run(self, experiment: str, parameters: Mapping[str, object]) -> Iterator[str]:
+        """Open a run for the block, and yield its id; it is marked as failed if the block raises."""
+        with self._answering():
+            found = self._client.get_experiment_by_name(experiment)
+            number = found.experiment_id if found else self._client.create_experiment(experiment)
+            run: str = self._client.create_run(number).info.run_id
+            self._client.log_batch(
+                run, params=[Param(name, str(value)) for name, value in parameters.items()]
+            )
+        try:
+            yield run
+        except BaseException:
+            with self._answering():
+                self._client.set_terminated(run, "FAILED")
+            raise
+        with self._answering():
+            self._client.set_terminated(run, "FINISHED")
+
+    def log(
+        self,
+        run: str,
+        epochs: Sequence[Epoch],
+        metrics: Mapping[str, float],
+        pictures: Path,
+        bundle: Path,
+    ) -> None:
+        """Log what a run gave: curves over epochs, figures, pictures, and the bundle."""
+        now_ms = int(time.time() * 1000)
+        logged = [Metric(name, value, now_ms, 0) for name, value in metrics.items()]
+        for step, epoch in enumerate(epochs):
+            logged.append(Metric("epoch.loss", epoch.loss, now_ms, step))
+            precision = epoch.average_precision
+            logged.append(Metric("epoch.selection_average_precision", precision, now_ms, step))
+        with self._answering():
+            self._client.log_batch(run, metrics=logged)
+            self._client.log_artifacts(run, str(pictures), "pictures")
+            self._client.log_artifacts(run, str(bundle), BUNDLE_ARTIFACTS)
+
+    def register(self, run: str, bundle: Bundle) -> str:
+        """Register the run's bundle as the next version and return its number."""
+        tags = {
+            "digest": bundle.digest,
+            "feature_set": bundle.feature_set,
+            "threshold": repr(bundle.threshold),
+            _AVERAGE_PRECISION: repr(bundle.manifest.metrics[_AVERAGE_PRECISION]),
+        }
+        with self._answering():
+            try:
+                self._client.create_registered_model(self._name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            version = self._client.create_model_version(
+                self._name,
+                source=f"runs:/{run}/{BUNDLE_ARTIFACTS}",
+                run_id=run,
+                tags=tags,
+                await_creation_for=None,
+            )
+        return str(version.version)
+
+    def champion(self) -> str | None:
+        """Return the number of the version that serves, or ``None`` if none does."""
+        try:
+            with self._answering():
+                found = self._client.get_model_version_by_alias(self._name, CHAMPION)
+        except (UnknownVersion, RegistryRefused):
+            return None
+        return str(found.version)
+
+    def fetch(self, version: str, folder: Path) -> Path:
+        """Download the bundle of a version below `folder` and return where it lies.
+
+        Raises
+        ------
+        UnknownVersion
+            If there is no such version, or its run has no bundle any more.
+        """
+        with self._answering():
+            run = self._client.get_model_version(self._name, version).run_id
+            return Path(self._client.download_artifacts(run, BUNDLE_ARTIFACTS, str(folder)))
+
+    def promote(self, version: str, reason: str) -> None:
+        """Make a version the champion, and note why.
+
+        Raises
+        ------
+        UnknownVersion
+            If there is no such version.
+        """
+        with self._answering():
+            self._client.set_registered_model_alias(self._name, CHAMPION, version)
+        self.note(version, f"champion: {reason}")
+
+    def note(self, version: str, decision: str) -> None:
+        """Write on a version what was decided on it."""
+        with self._answering():
+            self._client.set_model_version_tag(self._name, version, _DECISION, decision)
+
+    def versions(self) -> list[Version]:
+        """Return all versions, the newest first; none if the model is not registered."""
+        champion = self.champion()
+        found: list[Version] = []
+        token = None
+        while True:
+            with self._answering():
+                page = self._client.search_model_versions(
+                    f"name = '{self._name}'", max_results=200, page_token=token
+                )
+            for each in page:
+                precision = each.tags.get(_AVERAGE_PRECISION)
+                found.append(
+                    Version(
+                        number=str(each.version),
+                        run=each.run_id or "",
+                        created=datetime.fromtimestamp(each.creation_timestamp / 1000, UTC),
+                        average_precision=None if precision is None else float(precision),
+                        decision=each.tags.get(_DECISION, ""),
+                        is_champion=str(each.version) == champion,
+                    )
+                )
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda version: -int(version.number))
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise UnknownVersion(f"{self._uri} has none: {error.message}") from error
+            if error.error_code == "INTERNAL_ERROR":
+                raise RegistryUnreachable(
+                    f"no MLflow server answers at {self._uri}: "
+                    "start it, or give its address with --tracking-uri"
+                ) from error
+            raise RegistryRefused(f"{self._uri} refused: {error.message}") from error
+        except requests.RequestException as error:
+            raise RegistryUnreachable(
+                f"the MLflow server at {self._uri} stopped answering: {error}"
+            ) from error

@@ -1,0 +1,236 @@
+"""The training loop: rows in, a calibrated network out."""
+
+from collections.abc import Callable
+import copy
+from dataclasses import dataclass
+from dataclasses import field
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import average_precision_score
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from fraudstream.model.network import Encoding
+from fraudstream.model.network import Network
+from fraudstream.model.network import Shape
+
+Float64 = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+_ROWS_PER_PASS = 8192
+
+
+class NothingLearned(ValueError):
+    """The network ranks frauds no better than chance, so no calibration can help."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; what is not said here does not influence the result.
+
+    Parameters
+    ----------
+    seed
+        Of the weights and of every draw. On one kind of processor, and with one number of
+        threads, the same seed and data give the same network.
+    epochs
+        At most so many.
+    patience
+        Training stops after so many epochs without a better average precision on the selection
+        rows; the best network is kept.
+    negatives_per_fraud
+        Each epoch sees all frauds, and so many times as many legitimate rows, drawn anew. Fewer
+        would be faster, but the network would see less of what is legitimate.
+    batch, learning_rate, weight_decay
+        Of AdamW; the rate rises over the first steps and falls along a cosine to nothing.
+    shape
+        Of the network.
+    """
+
+    seed: int = 0
+    epochs: int = 12
+    patience: int = 4
+    negatives_per_fraud: float = 25.0
+    batch: int = 512
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    shape: Shape = field(default_factory=Shape)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave: mean loss on its rows, average precision on the selection rows."""
+
+    loss: float
+    average_precision: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network, on the CPU and calibrated, and how it came about.
+
+    Attributes
+    ----------
+    network
+        The best of all epochs.
+    epochs
+        One entry an epoch.
+    gain, offset
+        The calibration.
+    """
+
+    network: Network
+    epochs: list[Epoch]
+    gain: float
+    offset: float
+
+
+def train(
+    features: Float64,
+    is_fraud: Mask,
+    selection_features: Float64,
+    selection_is_fraud: Mask,
+    settings: Settings,
+    advance: Callable[[float], None],
+) -> Trained:
+    """Train a network.
+
+    Legitimate rows are thinned out rather than weighed down: the ranking is learned from the same
+    contrasts at a fraction of the cost, and the calibration on the selection rows, which are not
+    thinned out, puts the probabilities right.
+
+    Parameters
+    ----------
+    features, is_fraud
+        The training rows, shapes (n, k) and (n,), NaN where a feature is absent.
+    selection_features, selection_is_fraud
+        Later rows, for early stopping and calibration.
+    settings
+        See `Settings`.
+    advance
+        Called after each epoch with the number of epochs done by it; after the last with all that
+        are then not needed.
+
+    Raises
+    ------
+    NothingLearned
+        If the network ranks the selection rows no better than chance.
+    """
+    torch.manual_seed(settings.seed)
+    draw = np.random.default_rng(settings.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = Network(Encoding(features), settings.shape).to(device)
+
+    inputs = torch.from_numpy(features.astype(np.float32))
+    targets = torch.from_numpy(is_fraud.astype(np.float32))
+    frauds, legitimate = np.flatnonzero(is_fraud), np.flatnonzero(~is_fraud)
+    drawn = min(len(legitimate), int(settings.negatives_per_fraud * len(frauds)))
+    steps = -(-(len(frauds) + drawn) // settings.batch)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=settings.learning_rate,
+        total_steps=settings.epochs * steps,
+        pct_start=0.1,
+    )
+
+    epochs: list[Epoch] = []
+    best = copy.deepcopy(network.state_dict())
+    best_epoch = -1
+    for number in range(settings.epochs):
+        network.train()
+        chosen = np.concatenate([frauds, draw.choice(legitimate, drawn, replace=False)])
+        draw.shuffle(chosen)
+        loss_sum = 0.0
+        for start in range(0, len(chosen), settings.batch):
+            rows = torch.from_numpy(chosen[start : start + settings.batch])
+            logits = network.logits(network.encoding(inputs[rows].to(device)))
+            # Each member learns by itself: were the mean trained, members would lean on each other.
+            wanted = targets[rows].to(device).unsqueeze(1).expand_as(logits)
+            loss = binary_cross_entropy_with_logits(logits, wanted)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            loss_sum += loss.item() * len(rows)
+        raw = raw_logits(network, selection_features)
+        precision = float(average_precision_score(selection_is_fraud, raw))
+        epochs.append(Epoch(loss_sum / len(chosen), precision))
+        if best_epoch < 0 or precision > epochs[best_epoch].average_precision:
+            best_epoch = number
+            best = copy.deepcopy(network.state_dict())
+        if number - best_epoch >= settings.patience:
+            advance(settings.epochs - number)
+            break
+        advance(1)
+
+    network.load_state_dict(best)
+    gain, offset = platt(raw_logits(network, selection_features), selection_is_fraud)
+    if gain <= 0:
+        raise NothingLearned(
+            f"the network learned nothing: its average precision is "
+            f"{epochs[best_epoch].average_precision:.4f} where "
+            f"{np.mean(selection_is_fraud):.4f} of the rows are frauds; check that the labels "
+            "belong to these transactions"
+        )
+    network.calibrate(gain, offset)
+    return Trained(network.cpu().eval(), epochs, gain, offset)
+
+
+def raw_logits(network: Network, features: Float64) -> Float64:
+    """Return the network's logits before calibration, shape (n,), of raw features."""
+    network.eval()
+    device = network.gain.device
+    with torch.inference_mode():
+        parts = [
+            network.raw_logit(
+                network.encoding(
+                    torch.from_numpy(features[start : start + _ROWS_PER_PASS].astype(np.float32))
+                    .to(device)
+                )
+            ).cpu()
+            for start in range(0, len(features), _ROWS_PER_PASS)
+        ]
+    return torch.cat(parts).numpy().astype(np.float64)
+
+
+def platt(logits: Float64, is_fraud: Mask) -> tuple[float, float]:
+    """Return gain and offset that make ``sigmoid(gain * logit + offset)`` a probability.
+
+    Newton's method on the log loss, with the targets that Platt proposes ("Probabilistic Outputs
+    for Support Vector Machines", 1999), which keep it finite where the classes do not overlap.
+
+    Examples
+    --------
+    >>> logits = np.repeat([-1.0, 1.0], 1000)
+    >>> is_fraud = np.arange(2000) % 1000 < np.repeat([100, 800], 1000)
+    >>> gain, offset = platt(logits, is_fraud)
+    >>> [round(1 / (1 + np.exp(-gain * x - offset)), 2) for x in (-1, 1)]
+    [0.1, 0.8]
+    """
+    frauds = np.count_nonzero(is_fraud)
+    legitimate = len(is_fraud) - frauds
+    target = np.where(is_fraud, (frauds + 1) / (frauds + 2), 1 / (legitimate + 2))
+    inputs = np.column_stack([logits, np.ones(len(logits))])
+
+    def loss(weights: Float64) -> float:
+        z = inputs @ weights
+        return float(np.sum(np.logaddexp(0, z) - target * z))
+
+    weights = np.array([0.0, np.log((frauds + 1) / (legitimate + 1))])
+    for _ in range(100):
+        probability = 1 / (1 + np.exp(-np.clip(inputs @ weights, -500, 500)))
+        gradient = inputs.T @ (probability - target)
+        curvature = (inputs * (probability * (1 - probability))[:, np.newaxis]).T @ inputs
+        step = np.linalg.solve(curvature + 1e-9 * np.eye(2), gradient)
+        # A full step may overshoot far from the minimum, so it is halved until it descends.
+        length = 1.0
+        while loss(weights - length * step) > loss(weights) and length > 1e-6:
+            length /= 2
+        weights = weights - length * step
+        if np.abs(length * step).max() < 1e-9:
+            break
+    return float(weights[0]), float(weights[1])

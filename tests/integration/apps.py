@@ -1,0 +1,30 @@
+"""Where the integration tests find what they start."""
+
+import os
+from pathlib import Path
+
+from fraudstream.demo.main import default_cache
+
+# Where `./pants test` puts the packaged server that the tests depend on.
+_MLFLOW = Path("mlflow-server.pex")
+
+
+def cache() -> Path:
+    """Return the folder that keeps Kafka's jars: the user's own, so that they are resolved once."""
+    chosen = os.environ.get("FRAUDSTREAM_CACHE")
+    return Path(chosen) if chosen else default_cache()
+
+
+def mlflow() -> list[str]:
+    """Return MLflow's command line: ``FRAUDSTREAM_TEST_MLFLOW``, or what Pants has packaged.
+
+    Raises
+    ------
+    LookupError
+        If there is neither.
+    """
+    chosen = os.environ.get("FRAUDSTREAM_TEST_MLFLOW")
+    program = Path(chosen) if chosen else _MLFLOW.resolve()
+    if not program.exists():
+        raise LookupError(f"{program} does not exist: set FRAUDSTREAM_TEST_MLFLOW to MLflow's CLI")
+    return [str(program)]

@@ -1,0 +1,13 @@
+"""The examples in the room's docstrings run."""
+
+import doctest
+from types import ModuleType
+
+from fraudstream.cli import console
+from fraudstream.cli import stopping
+import pytest
+
+
+@pytest.mark.parametrize("module", [console, stopping], ids=lambda module: module.__name__)
+def test_every_example_gives_what_it_shows(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0

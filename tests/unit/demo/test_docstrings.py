@@ -1,0 +1,20 @@
+"""The examples in the room's docstrings run."""
+
+import doctest
+from types import ModuleType
+
+from fraudstream.demo import interrupts
+from fraudstream.demo import process
+from fraudstream.demo import report
+from fraudstream.demo import show
+from fraudstream.demo import view
+import pytest
+
+_MODULES = [interrupts, process, report, show, view]
+
+
+@pytest.mark.parametrize("module", _MODULES, ids=lambda module: module.__name__)
+def test_every_example_gives_what_it_shows(module: ModuleType) -> None:
+    outcome = doctest.testmod(module)
+    assert outcome.attempted > 0
+    assert outcome.failed == 0

@@ -1,0 +1,14 @@
+"""The examples in the room's docstrings run."""
+
+import doctest
+from types import ModuleType
+
+from fraudstream.kafka import options
+from fraudstream.kafka import reading
+from fraudstream.kafka import topics
+import pytest
+
+
+@pytest.mark.parametrize("module", [options, reading, topics], ids=lambda module: module.__name__)
+def test_every_example_gives_what_it_shows(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0

@@ -1,0 +1,16 @@
+"""The examples in the room's docstrings run."""
+
+import doctest
+from types import ModuleType
+
+from fraudstream.schema import decoding
+from fraudstream.schema import timestamps
+from fraudstream.schema import validation
+import pytest
+
+
+@pytest.mark.parametrize(
+    "module", [decoding, timestamps, validation], ids=lambda module: module.__name__
+)
+def test_every_example_gives_what_it_shows(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0

@@ -1,0 +1,95 @@
+"""What breaks a schema is refused with a reason; what fits it passes."""
+
+from typing import Any
+
+from fraudstream.schema.validation import LABEL
+from fraudstream.schema.validation import TRANSACTION
+from fraudstream.schema.validation import InvalidDocument
+from fraudstream.schema.validation import load_schema
+from fraudstream.schema.validation import validator
+import orjson
+import pytest
+from unit.schema.documents import label
+from unit.schema.documents import transaction
+
+
+def test_a_full_transaction_is_valid() -> None:
+    assert validator(TRANSACTION).explain(transaction()) is None
+
+
+def test_a_full_label_is_valid() -> None:
+    assert validator(LABEL).explain(label()) is None
+
+
+def test_only_id_time_card_merchant_and_amount_are_required() -> None:
+    required = ("transaction_id", "event_time", "card_id", "merchant_id", "amount")
+    assert validator(TRANSACTION).is_valid({name: transaction()[name] for name in required})
+    for name in required:
+        rest = {key: value for key, value in transaction().items() if key != name}
+        assert validator(TRANSACTION).explain(rest) == f"'{name}' is a required property"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"amount": "9.5"}, "amount: '9.5' is not of type 'number'"),
+        ({"amount": -1}, "amount: -1 is less than the minimum of 0"),
+        ({"amount": float("nan")}, "a number that JSON cannot represent"),
+        ({"card_id": "c1\n"}, "a number that JSON cannot represent, or text that ends in a line"),
+        ({"card_id": ""}, "card_id: expected a string that matches"),
+        ({"card_id": "4" * 16}, "card_id: expected a string that matches"),
+        ({"event_time": "2026-01-01T00:00:00+01:00"}, "event_time: expected a string that matches"),
+        ({"event_time": "2026-02-30T00:00:00Z"}, "event_time: '2026-02-30T00:00:00Z' is not a"),
+        ({"channel": "fax"}, "channel: 'fax' is not one of"),
+        ({"latitude": 91}, "latitude: 91 is greater than the maximum of 90"),
+        ({"is_fraud": True}, "Additional properties are not allowed ('is_fraud' was unexpected)"),
+    ],
+)
+def test_the_reason_names_the_field_and_what_was_expected(
+    changes: dict[str, Any], reason: str
+) -> None:
+    assert str(validator(TRANSACTION).explain(transaction(**changes))).startswith(reason)
+
+
+@pytest.mark.parametrize("number", ["4111111111111111", "4111 1111 1111 1111", 4111111111111111])
+@pytest.mark.parametrize("field", ["amount", "card_id", "channel", "merchant_category"])
+def test_a_reason_never_shows_what_could_be_a_card_number(field: str, number: object) -> None:
+    reason = validator(TRANSACTION).explain(transaction(**{field: number}))
+    assert reason is not None
+    assert "1111" not in reason
+
+
+def test_a_reason_is_one_short_line() -> None:
+    reason = validator(TRANSACTION).explain(transaction(channel="x\n" * 1000))
+    assert reason is not None
+    assert len(reason) < 250
+    assert "\n" not in reason
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "the record has no value"),
+        (b"", "expected a JSON document"),
+        (b"{", "expected a JSON document"),
+        (b"\xff", "expected a JSON document"),
+        (b"[]", "is not of type 'object'"),
+        (b"{}", "is a required property"),
+    ],
+)
+def test_a_record_that_is_no_document_is_refused(value: bytes | None, reason: str) -> None:
+    with pytest.raises(InvalidDocument, match=reason):
+        validator(TRANSACTION).parse(value)
+
+
+def test_a_valid_record_is_decoded() -> None:
+    assert validator(TRANSACTION).parse(orjson.dumps(transaction())) == transaction()
+
+
+def test_a_schema_that_is_not_published_is_named() -> None:
+    with pytest.raises(LookupError, match=r"'transaction\.v0'"):
+        load_schema("transaction.v0")
+
+
+def test_a_validator_is_compiled_once() -> None:
+    assert validator(LABEL) is validator(LABEL)
