@@ -1,4 +1,4 @@
-"""Simulated topics as they are in life: records late, sent twice, broken, from several partitions."""
+"""Simulated topics as they are in life: with records that are late, sent twice and broken."""
 
 from dataclasses import dataclass
 from datetime import UTC

@@ -60,9 +60,7 @@ def without_copies(records: Sequence) -> list:
 def clock(records: Sequence, one, time_of) -> int:
     """The latest time that the partition of `one` had shown when it arrived."""
     return max(
-        time_of(r)
-        for r in records
-        if r.partition == one.partition and r.offset <= one.offset
+        time_of(r) for r in records if r.partition == one.partition and r.offset <= one.offset
     )
 
 

@@ -1,5 +1,6 @@
 """The two steps of a batch, with a real store, serve what a replay of the topic computes."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,7 @@ class Stream:
                 handed.append(label_step(decoded, values, place, offsets, batch, store))
             else:
                 decoded = decode_transactions(values, appended)
-                handed.append(
-                    card_step(DEFAULT, decoded, values, place, offsets, batch, store)
-                )
+                handed.append(card_step(DEFAULT, decoded, values, place, offsets, batch, store))
         rows = pa.concat_tables(handed)
         buckets = rows["bucket"].to_numpy()
         out = []
@@ -119,7 +118,7 @@ def test_served_features_equal_a_replay_however_the_stream_is_cut(
     stream = Stream(tmp_path, bundle)
     cuts = np.linspace(0, len(records), batches + 1).astype(int)
     out = []
-    for batch, (start, stop) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+    for batch, (start, stop) in enumerate(pairwise(cuts)):
         out += stream.process(records[start:stop], batch)
     features = served(out)
     expected = replayed(DEFAULT, records)
@@ -157,9 +156,7 @@ def test_every_record_is_scored_once_or_set_aside_with_its_reason(records, bundl
             assert (place in set_aside) != (record.id in scored)
 
 
-def test_outgoing_documents_keep_to_the_schema_and_alerts_carry_reasons(
-    records, bundle, tmp_path
-):
+def test_outgoing_documents_keep_to_the_schema_and_alerts_carry_reasons(records, bundle, tmp_path):
     out = Stream(tmp_path, bundle).process(records, 0)
     scores = {}
     for document in out:

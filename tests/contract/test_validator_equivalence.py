@@ -7,18 +7,19 @@ text that ends in a line break, before which Python's ``$`` matches too.
 
 from typing import Any
 
-from fraudstream.schema.validation import DEAD_LETTER
-from fraudstream.schema.validation import LABEL
-from fraudstream.schema.validation import PREDICTION
-from fraudstream.schema.validation import TRANSACTION
-from fraudstream.schema.validation import load_schema
-from fraudstream.schema.validation import validator
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 import jsonschema
 import orjson
 import pytest
+
+from fraudstream.schema.validation import DEAD_LETTER
+from fraudstream.schema.validation import LABEL
+from fraudstream.schema.validation import PREDICTION
+from fraudstream.schema.validation import TRANSACTION
+from fraudstream.schema.validation import load_schema
+from fraudstream.schema.validation import validator
 
 _SCHEMAS = (TRANSACTION, LABEL, PREDICTION, DEAD_LETTER)
 _TEXTS = st.one_of(

@@ -199,7 +199,12 @@ def _write(folder: Path, model: bytes, reference: bytes | None = None) -> None:
     rows = tiny_rows()
     scores = np.linspace(0, 1, 8)
     write_bundle(
-        folder, tiny_manifest(), model, distributions(TINY.names, rows, rows[:, 0]), rows[:8], scores
+        folder,
+        tiny_manifest(),
+        model,
+        distributions(TINY.names, rows, rows[:, 0]),
+        rows[:8],
+        scores,
     )
     if reference is not None:
         (folder / REFERENCE).write_bytes(reference)
@@ -213,7 +218,9 @@ def _onnx(operator: str, *constants: float) -> bytes:
     from onnx import TensorProto
     from onnx import helper
 
-    more = [helper.make_tensor(f"c{i}", TensorProto.FLOAT, [], [c]) for i, c in enumerate(constants)]
+    more = [
+        helper.make_tensor(f"c{i}", TensorProto.FLOAT, [], [c]) for i, c in enumerate(constants)
+    ]
     graph = helper.make_graph(
         [
             helper.make_node("ReduceSum", ["features", "axes"], ["sum"], keepdims=0),
@@ -277,5 +284,7 @@ def test_what_serves_imports_neither_torch_nor_mlflow() -> None:
         "import sys, fraudstream.model.bundle, fraudstream.model.reasons;"
         "print([n for n in ('torch', 'mlflow', 'onnx', 'sklearn') if n in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from fraudstream.producer.agenda import Kind
+from fraudstream.producer.traffic import CLEAN
 from fraudstream.producer.traffic import HELD_BACK
 from fraudstream.producer.traffic import REPEATED_AFTER
 from fraudstream.producer.traffic import Days
@@ -25,13 +26,13 @@ _START = datetime(2026, 1, 5, tzinfo=UTC)
 _DAYS = 10
 
 
-def traffic(dirt: Dirt = Dirt()) -> Traffic:
+def traffic(dirt: Dirt = CLEAN) -> Traffic:
     return Traffic(Simulation(WorldSpec(cards=100), _START), dirt)
 
 
 @pytest.fixture(scope="module")
 def clean() -> list[list[dict[str, Any]]]:
-    """The documents of each day of clean traffic."""
+    """Return the documents of each day of clean traffic."""
     source = traffic()
     return [source.day(day).documents() for day in range(_DAYS)]
 
@@ -79,7 +80,7 @@ def test_over_the_days_every_transaction_gets_its_one_label(
     assert set(labelled.values()) == {1}
 
 
-@pytest.mark.parametrize("dirt", [Dirt(), Dirt(repeated=0.2, late=0.3, garbled=0.1)])
+@pytest.mark.parametrize("dirt", [CLEAN, Dirt(repeated=0.2, late=0.3, garbled=0.1)])
 def test_who_goes_on_after_a_history_sends_what_one_process_would_have_sent(dirt: Dirt) -> None:
     whole = traffic(dirt)
     expected = [whole.day(day).documents() for day in range(_DAYS)][8:]

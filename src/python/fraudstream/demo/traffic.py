@@ -14,8 +14,8 @@ import numpy as np
 from fraudstream.demo.report import Ledger
 from fraudstream.kafka.reading import Records
 from fraudstream.kafka.reading import Span
+from fraudstream.kafka.reading import TopicChanged
 from fraudstream.kafka.reading import spans
-from fraudstream.kafka.topics import BrokerUnreachable
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 
@@ -51,6 +51,7 @@ class Traffic:
             cluster.config(
                 group_id="fraudstream-demo",
                 enable_auto_commit=False,
+                auto_offset_reset="error",
                 isolation_level="read_committed",
             )
         )
@@ -81,14 +82,16 @@ class Traffic:
 
         Raises
         ------
-        BrokerUnreachable
-            If the broker goes away.
+        TopicChanged
+            If a topic cannot be followed any more, because it was cut or deleted.
         """
         by_topic: dict[str, list[Message]] = defaultdict(list)
         for message in self._consumer.consume(_CHUNK, timeout=timeout_s):
             failure = message.error()
             if failure is not None:
-                raise BrokerUnreachable(f"the topics can no longer be read: {failure.str()}")
+                raise TopicChanged(
+                    f"{message.topic()} cannot be followed any more: {failure.str()}"
+                )
             by_topic[message.topic() or ""].append(message)
         for topic, messages in by_topic.items():
             records = _records(messages)

@@ -149,7 +149,7 @@ def running_maximum(segment: npt.NDArray[np.generic], values: Int64) -> Int64:
     distinct, rank = np.unique(values, return_inverse=True)
     number = np.concatenate([[0], np.cumsum(segment[1:] != segment[:-1])]) * len(distinct)
     reached = np.maximum.accumulate(number + rank) - number
-    return distinct[reached]  # type: ignore[no-any-return]
+    return distinct[reached]
 
 
 def partition_clock(partition: Int64, offset: Int64, time_us: Int64) -> Int64:

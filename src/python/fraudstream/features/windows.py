@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -121,9 +122,7 @@ def replay(feature_set: FeatureSet, transactions: pa.Table, labels: pa.Table) ->
     known_us = labels["labelled_at_us"].to_numpy()
     label_offset = labels["offset"].to_numpy()
     label_clock_us = partition_clock(labels["partition"].to_numpy(), label_offset, known_us)
-    first_label, _ = first_copies(
-        _int64(known["card"]), _int64(known["transaction"]), label_offset
-    )
+    first_label, _ = first_copies(_int64(known["card"]), _int64(known["transaction"]), label_offset)
 
     kept = {name: column[first] for name, column in values.items()}
     told = {name: column[first_label] for name, column in known.items()}
@@ -249,7 +248,7 @@ class _View:
     def members(
         self, window: timedelta, rows: Int64 | None = None
     ) -> Iterator[tuple[Int64, "_Members"]]:
-        """Yield the windows of `rows` (default: all) with their members, a bounded number at once."""
+        """Yield the windows of `rows` (default: all) and their members, a bounded number at once."""
         place = self.range_of(window)
         rows = np.arange(len(self.moments)) if rows is None else rows
         held = place.end[rows] - place.start[rows]
@@ -400,9 +399,7 @@ def _std(view: _View, window: timedelta, value: str) -> Float64:
 
 
 def _zscore(view: _View, window: timedelta, value: str) -> Float64:
-    return _divide(
-        _own(view, value) - _mean(view, window, value), _std(view, window, value)
-    )
+    return _divide(_own(view, value) - _mean(view, window, value), _std(view, window, value))
 
 
 def _distinct_count(view: _View, window: timedelta, value: str) -> Float64:
@@ -480,9 +477,9 @@ def _own(view: _View, value: str) -> Float64:
 
 def _divide(above: Float64, below: npt.NDArray[np.generic]) -> Float64:
     """Divide; nan where the divisor is not positive."""
-    below = np.asarray(below, dtype=np.float64)
+    divisor = _float64(below)
     result: Float64 = np.full(np.shape(above), np.nan)
-    np.divide(above, below, out=result, where=below > 0)
+    np.divide(above, divisor, out=result, where=divisor > 0)
     return result
 
 
@@ -496,7 +493,7 @@ def _great_circle_km(lat1: Float64, lon1: Float64, lat2: Float64, lon2: Float64)
 
 
 def _without_tail(begin: Int64, end: Int64, arrival: Int64, horizon: Int64) -> Int64:
-    """Move each `end` back over events that had not arrived by then: often just the moment's own."""
+    """Move each `end` back over events that had not arrived by then: often the moment's own."""
     end = end.copy()
     looking = np.flatnonzero(end > begin)
     while len(looking):
@@ -517,7 +514,7 @@ def _runs(values: Int64) -> Iterator[tuple[int, int]]:
         return
     cuts = np.flatnonzero(values[1:] != values[:-1]) + 1
     bounds = [0, *cuts.tolist(), len(values)]
-    yield from zip(bounds[:-1], bounds[1:], strict=True)
+    yield from pairwise(bounds)
 
 
 def _int64(column: Column) -> Int64:

@@ -1,4 +1,4 @@
-"""The model that serves: watched in the registry, checked, kept on local disk, pinned to batches."""
+"""The model that serves: watched in the registry, checked, kept on disk, pinned to batches."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class Registry:
         client = self._client()
         try:
             run = client.get_model_version(self.model_name, version).run_id
-            return Path(client.download_artifacts(run, BUNDLE_ARTIFACTS, str(folder)))
+            return Path(client.download_artifacts(str(run), BUNDLE_ARTIFACTS, str(folder)))
         except (MlflowException, requests.RequestException, OSError) as error:
             raise RegistryUnreachable(
                 f"version {version} of {self.model_name} could not be downloaded from "
@@ -146,7 +146,7 @@ class Champion:
         return bundle
 
     def current(self) -> Bundle:
-        """Return the present champion, after a look at the registry if one is due; see `for_batch`."""
+        """Return the champion, after a look at the registry if one is due; see `for_batch`."""
         if self._serving is None:
             self._serving = self._last_good()
         if self._clock() >= self._next_look:
@@ -173,7 +173,7 @@ class Champion:
             self._serving = self._obtain(version)
         except BundleRefused as error:
             self._refused.add(version)
-            log.error("champion refused", version=version, serving=serving, why=str(error))
+            log.warning("champion refused", version=version, serving=serving, why=str(error))
             if serving is None:
                 raise
             return

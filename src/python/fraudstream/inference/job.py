@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.pandas.types import from_arrow_schema
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from fraudstream.inference.champion import Champion
 from fraudstream.inference.scoring import HANDED_ON
@@ -28,7 +28,9 @@ class ForeignState(ValueError):
     """The checkpoint was made with another feature set, or for other topics."""
 
 
-def start(spark: SparkSession, settings: Settings, champion: Champion) -> tuple[StreamingQuery, "Batches"]:
+def start(
+    spark: SparkSession, settings: Settings, champion: Champion
+) -> tuple[StreamingQuery, "Batches"]:
     """Start the stream.
 
     Returns

@@ -7,6 +7,7 @@ what the merchant's history tells, scores, and writes the documents that go out.
 that columns go in and columns come out.
 """
 
+import base64
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
 from datetime import timedelta
-import base64
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +54,8 @@ SLACK = timedelta(days=2)
 #: How many buckets merchants are spread over: the most tasks that can share the second step.
 BUCKETS = 16
 
-_NO_EVENTS = Events(*(np.zeros(0, np.int64) for _ in range(3)), {"is_fraud": np.zeros(0)})
+_NONE = np.zeros(0, dtype=np.int64)
+_NO_EVENTS = Events(_NONE, _NONE, _NONE, {LABEL: np.zeros(0)})
 _LABEL_LAYOUT = Layout(numbers=(LABEL,), identities=())
 
 #: What the first step hands to the second, one row a record. Columns of another kind are null.
@@ -211,9 +212,7 @@ def label_step(
         "event_time_us": known_us,
         "clock_us": clock_us,
     }
-    return pa.concat_tables(
-        [_table(columns, handed), _rejected(decoded, values, place, offsets)]
-    )
+    return pa.concat_tables([_table(columns, handed), _rejected(decoded, values, place, offsets)])
 
 
 def merchant_step(

@@ -9,10 +9,8 @@ one bucket of merchants. Spark never works on one owner in two tasks at once, so
 not wait for one another.
 """
 
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 import functools
 from pathlib import Path
@@ -163,7 +161,7 @@ class EmbeddedStore:
         with self._environment.begin(write=True) as transaction:
             clocks = self._clocks(transaction.get(_CLOCK_KEY, b""))
             # Only the last batch can be repeated: one earlier clock is enough.
-            kept = [entry for entry in clocks if entry[0] < batch][-1:] + [(batch, clock_us)]
+            kept = [*[entry for entry in clocks if entry[0] < batch][-1:], (batch, clock_us)]
             transaction.put(_CLOCK_KEY, np.array(kept, dtype=np.int64).tobytes())
 
     @staticmethod

@@ -86,9 +86,7 @@ def card_task(settings: Settings, batch: int) -> Task:
             if some.num_rows == 0:
                 continue
             place = place or (some["topic"][0].as_py(), some["partition"][0].as_py())
-            decode = (
-                decode_labels if place[0] == settings.topics.labels else decode_transactions
-            )
+            decode = decode_labels if place[0] == settings.topics.labels else decode_transactions
             came = some["value"].to_pylist()
             parts.append(decode(came, some["appended_ms"].to_numpy()))
             lengths.append(len(came))

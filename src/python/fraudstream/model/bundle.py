@@ -352,7 +352,11 @@ def distributions(
         )
         rows.append((name, np.nan, np.nan, len(column) - len(present)))
     return pa.table(
-        dict(zip(("name", "lower", "upper", "count"), map(list, zip(*rows, strict=True)), strict=True))
+        dict(
+            zip(
+                ("name", "lower", "upper", "count"), map(list, zip(*rows, strict=True)), strict=True
+            )
+        )
     )
 
 
@@ -396,7 +400,9 @@ def _check_golden(
     wrong = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
     if len(wrong):
         raise BundleRefused(
-            folder, "finite", f"expected scores in [0, 1], got {scores[wrong[0]]} for row {wrong[0]}"
+            folder,
+            "finite",
+            f"expected scores in [0, 1], got {scores[wrong[0]]} for row {wrong[0]}",
         )
     if expected.shape != scores.shape or len(scores) < 2:
         raise BundleRefused(

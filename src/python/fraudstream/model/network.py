@@ -27,9 +27,7 @@ from torch import nn
 OPSET = 18
 
 #: Quantiles at which a feature is cut: even ones, and finer ones near both ends, where fraud is.
-_LEVELS = np.union1d(
-    np.arange(17) / 16, [0.002, 0.01, 0.02, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999]
-)
+_LEVELS = np.union1d(np.arange(17) / 16, [0.002, 0.01, 0.02, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999])
 #: The narrowest piece, relative to the values at its ends: float32 tells no finer ones apart.
 _NARROWEST = 1e-5
 #: Where a probability is cut off before its logit is taken.
@@ -161,9 +159,7 @@ class Network(nn.Module):
         self.scale_2 = nn.Parameter(torch.ones(shape.members, shape.second))
         self.bias_2 = nn.Parameter(torch.empty(shape.members, shape.second).uniform_(-0.1, 0.1))
         bound = shape.second**-0.5
-        self.head = nn.Parameter(
-            torch.empty(shape.members, shape.second).uniform_(-bound, bound)
-        )
+        self.head = nn.Parameter(torch.empty(shape.members, shape.second).uniform_(-bound, bound))
         self.bias_3 = nn.Parameter(torch.zeros(shape.members))
         self.dropout = nn.Dropout(shape.dropout)
         self.register_buffer("gain", torch.tensor(1.0))
@@ -268,7 +264,5 @@ def _edges(present: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.array(kept)
 
 
-def _slices(
-    features: npt.NDArray[np.floating], rows: int
-) -> Sequence[npt.NDArray[np.floating]]:
+def _slices(features: npt.NDArray[np.floating], rows: int) -> Sequence[npt.NDArray[np.floating]]:
     return [features[start : start + rows] for start in range(0, len(features), rows)]

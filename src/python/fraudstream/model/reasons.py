@@ -120,9 +120,7 @@ def _explain(
     chosen_row, chosen_rank = np.nonzero(np.take_along_axis(losses, order, axis=1) > 0)
     chosen_group = order[chosen_row, chosen_rank]
     pair, column = np.nonzero(members[chosen_group])
-    single = _losses(
-        bundle, features, scores, chosen_row[pair], np.eye(width, dtype=bool)[column]
-    )
+    single = _losses(bundle, features, scores, chosen_row[pair], np.eye(width, dtype=bool)[column])
     by_feature = np.full((len(chosen_row), width), -np.inf)
     by_feature[pair, column] = single
     best = np.argmax(by_feature, axis=1) if len(by_feature) else np.empty(0, dtype=np.int64)

@@ -67,7 +67,7 @@ class Recording:
     Raises
     ------
     UnreadableRecording
-        If the file cannot be read, or holds no transaction with a time.
+        If the file cannot be read, is empty, or holds no time that can be read.
     MissingColumn
         If a column or field that is named does not exist, or a required field has no column.
     """
@@ -83,6 +83,8 @@ class Recording:
         names, read = _open(file)
         used = _match(file, names, columns, constants, label)
         table = read()
+        if not table.num_rows:
+            raise UnreadableRecording(f"{file}: holds no row")
         self._text = {
             field: table[column].cast(DataType.string()).combine_chunks()
             for field, column in used.items()
@@ -161,10 +163,10 @@ class Recording:
         ]
 
     def _field(self, name: str, rows: npt.NDArray[np.int64]) -> list[Any]:
-        if name in self._constants:
-            return [self._constants[name]] * len(rows)
         if name == _TIME:
             return self._times(rows)
+        if name in self._constants:
+            return [self._constants[name]] * len(rows)
         return [_FIELDS[name](text) for text in self._text[name].take(rows).to_pylist()]
 
     def _times(self, rows: npt.NDArray[np.int64]) -> list[str | None]:

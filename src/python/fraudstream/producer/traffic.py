@@ -54,6 +54,10 @@ class Dirt:
                 raise ValueError(f"{name}: expected a share from 0 to 1, got {getattr(self, name)}")
 
 
+#: Nothing goes wrong.
+CLEAN = Dirt()
+
+
 class Traffic:
     """What is sent on each day of a simulation: all that falls due on it, whenever it was made.
 
@@ -81,7 +85,7 @@ class Traffic:
     True
     """
 
-    def __init__(self, simulation: Simulation, dirt: Dirt = Dirt()) -> None:
+    def __init__(self, simulation: Simulation, dirt: Dirt = CLEAN) -> None:
         self.simulation = simulation
         self.dirt = dirt
         # Each day is needed again on the days after it, until its labels have been sent.

@@ -46,7 +46,8 @@ TESTING_GAP_SECONDS = 20.0
 TESTING_FOLLOW_UP_MAX_HOURS = 20.0
 
 COLLUSION_DAYS = (14, 35)
-COLLUSION_PER_DAY = 7.0
+COLLUSION_PER_DAY = (3.0, 7.0)
+COLLUSION_CARDS_PER_CHARGE = 700.0
 COLLUSION_MARK_UP = 0.3
 
 CLONE_EXTRA = 2.0
@@ -156,9 +157,7 @@ def card_testing(world: World, day: int) -> Events:
     device = device_code(DeviceKind.THIEF, owner[attack], version[attack] + place // 3)
     device = np.where(rng.random(len(attack)) < 0.35, NO_DEVICE, device)
 
-    tries = np.repeat(
-        np.arange(len(attack)), 1 + (rng.random(len(attack)) < TESTING_SECOND_TRY)
-    )
+    tries = np.repeat(np.arange(len(attack)), 1 + (rng.random(len(attack)) < TESTING_SECOND_TRY))
     count = len(tries)
     passed = np.cumsum(rng.exponential(TESTING_GAP_SECONDS / 3600.0, count))
     # Each attack starts its own clock: what passed before its first try is taken off.
@@ -216,7 +215,8 @@ def merchant_collusion(world: World, day: int) -> Events:
     """
     rng = world.random(Purpose.MERCHANT_COLLUSION, day)
     shortest, longest = COLLUSION_DAYS
-    size = (shortest + longest) / 2.0 * COLLUSION_PER_DAY
+    per_day = float(np.clip(len(world.cards) / COLLUSION_CARDS_PER_CHARGE, *COLLUSION_PER_DAY))
+    size = (shortest + longest) / 2.0 * per_day
     campaigns = _episodes(world, world.spec.merchant_collusion_rate, size, rng)
     channel = world.merchants.channel
     open_to_all = np.flatnonzero(channel != ATM)
@@ -224,7 +224,7 @@ def merchant_collusion(world: World, day: int) -> Events:
     crook = small[: len(small) // 2][rng.integers(0, len(small) // 2, campaigns)]
     lasts = rng.integers(shortest, longest + 1, campaigns)
     # The mean of the lognormal factor is 1.
-    intensity = COLLUSION_PER_DAY * np.exp(rng.normal(-0.5 * 0.4**2, 0.4, campaigns))
+    intensity = per_day * np.exp(rng.normal(-0.5 * 0.4**2, 0.4, campaigns))
     charges = rng.poisson(intensity * lasts)
 
     campaign = np.repeat(np.arange(campaigns), charges)
@@ -233,9 +233,7 @@ def merchant_collusion(world: World, day: int) -> Events:
     card = _strangers(world, merchant, rng)
     on_day = day + (rng.random(count) * lasts[campaign]).astype(np.int64)
     hours = holder_hours(world, card, False, rng.random(count))
-    amount = world.merchants.amount[merchant] * np.exp(
-        rng.normal(COLLUSION_MARK_UP, 0.4, count)
-    )
+    amount = world.merchants.amount[merchant] * np.exp(rng.normal(COLLUSION_MARK_UP, 0.4, count))
     device = device_code(DeviceKind.BORROWED, card, rng.integers(0, 2**24, count))
     typed = (channel[merchant] != ONLINE) | (rng.random(count) < 0.5)
     return Events.of_pattern(

@@ -63,7 +63,9 @@ def draw_labels(
 
     frauds = np.flatnonzero(is_fraud)
     which = rng.random(len(frauds))
-    found = np.where(which < CHARGEBACK_SHARE, 1, np.where(which < CHARGEBACK_SHARE + CARDHOLDER_SHARE, 2, 3))
+    found = np.where(
+        which < CHARGEBACK_SHARE, 1, np.where(which < CHARGEBACK_SHARE + CARDHOLDER_SHARE, 2, 3)
+    )
     median = np.where(found == 1, CHARGEBACK_MEDIAN_HOURS, CALL_MEDIAN_HOURS)
     # The truncated distribution is drawn through its quantile function: nothing piles up at the cut.
     longest = (np.log(_DELAY_HOURS) - np.log(median)) / DELAY_SIGMA

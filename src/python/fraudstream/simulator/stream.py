@@ -42,7 +42,7 @@ from fraudstream.simulator.world import WorldSpec
 from fraudstream.simulator.world import build_world
 
 NUMBERS_PER_DAY = 10**9
-"""Transaction numbers of a day start at its number times this, so that no day depends on another."""
+"""Transaction numbers of a day start at its number times this: no day depends on another."""
 
 
 class Names:
@@ -104,6 +104,13 @@ def _scramble48(value: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
         mixed = (mixed * np.uint64(factor)) & mask
         mixed ^= mixed >> np.uint64(25)
     return mixed
+
+
+def _none_for_nan(column: NDArray[np.float64]) -> list[float | None]:
+    values: list[float | None] = column.tolist()
+    for row in np.flatnonzero(np.isnan(column)).tolist():
+        values[row] = None
+    return values
 
 
 _CATEGORY_CODES = np.array([kind.code for kind in CATEGORIES])
@@ -202,9 +209,8 @@ class Batch:
                 "amount": amount,
                 "currency": CURRENCIES[currency],
                 "channel": CHANNELS[channel],
-                # Only nan differs from itself; it stands for an absent place.
-                "latitude": latitude if latitude == latitude else None,
-                "longitude": longitude if longitude == longitude else None,
+                "latitude": latitude,
+                "longitude": longitude,
                 "country": COUNTRIES[country],
                 "device_id": device_id,
             }
@@ -230,8 +236,8 @@ class Batch:
                 self.amount.tolist(),
                 self.currency.tolist(),
                 self.channel.tolist(),
-                self.latitude.tolist(),
-                self.longitude.tolist(),
+                _none_for_nan(self.latitude),
+                _none_for_nan(self.longitude),
                 self.country.tolist(),
                 self.names.devices(self.device),
                 strict=True,

@@ -478,7 +478,8 @@ def _merchants(count: int, cities: Cities, rng: np.random.Generator) -> Merchant
         country=cities.country[reported],
         amount=np.array([kind.amount for kind in CATEGORIES])[category]
         * np.exp(rng.normal(0.0, 0.35, count)),
-        sigma=np.array([kind.sigma for kind in CATEGORIES])[category] * rng.uniform(0.8, 1.2, count),
+        sigma=np.array([kind.sigma for kind in CATEGORIES])[category]
+        * rng.uniform(0.8, 1.2, count),
         popularity=1.0 / (rank + 5.0) ** 0.8,
         billing_hour=rng.uniform(0.0, 23.5, count),
     )

@@ -17,7 +17,6 @@ from fraudstream.features.windows import replay
 from fraudstream.kafka.reading import Span
 from fraudstream.kafka.reading import TopicChanged
 from fraudstream.kafka.reading import read
-from fraudstream.kafka.reading import spans
 from fraudstream.kafka.topics import Cluster
 from fraudstream.schema.decoding import Decoded
 from fraudstream.schema.timestamps import duration_us
@@ -124,17 +123,21 @@ class Split:
     end_us: int
 
 
-def read_topic(cluster: Cluster, topic: str, decode: Decode, advance: Advance) -> Topic:
-    """Read a topic from its first offset to its end as it is now, decoding as records arrive.
+def read_topic(
+    cluster: Cluster, topic: str, within: list[Span], decode: Decode, advance: Advance
+) -> Topic:
+    """Read a topic between two offsets of each partition, decoding as records arrive.
 
     Parameters
     ----------
     cluster, topic
         Where to read.
+    within
+        From where to where, as `fraudstream.kafka.reading.spans` noted it.
     decode
         `decode_transactions` or `decode_labels`.
     advance
-        Called with the share of the topic that was read since the last call, in [0, 1].
+        Called with the number of records that were read since the last call.
 
     Raises
     ------
@@ -144,7 +147,6 @@ def read_topic(cluster: Cluster, topic: str, decode: Decode, advance: Advance) -
     UnknownTopic, BrokerUnreachable
         See `fraudstream.kafka`.
     """
-    within = spans(cluster, topic)
     promised = sum(span.high - span.low for span in within)
     parts = [_located(decode([], np.empty(0, np.int64)), *3 * (np.empty(0, np.int64),))]
     came = rejected = 0
@@ -153,7 +155,7 @@ def read_topic(cluster: Cluster, topic: str, decode: Decode, advance: Advance) -
         parts.append(_located(decoded, records.partition, records.offset, records.appended_ms))
         rejected += len(decoded.rejections)
         came += len(records)
-        advance(len(records) / promised)
+        advance(len(records))
     if came != promised:
         raise TopicChanged(
             f"{topic}: expected {promised} records between its first and end offsets, got {came}; "

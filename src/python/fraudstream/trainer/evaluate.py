@@ -123,7 +123,12 @@ def judge(dataset: Dataset, rows: Mask, begin_us: int, score: Float64) -> Judged
     day = (dataset.event_time_us - begin_us) // _DAY_US
     known = compromised(dataset, begin_us + day * _DAY_US)
     return Judged(
-        score, dataset.is_fraud[rows], dataset.amount[rows], day[rows], dataset.card[rows], known[rows]
+        score,
+        dataset.is_fraud[rows],
+        dataset.amount[rows],
+        day[rows],
+        dataset.card[rows],
+        known[rows],
     )
 
 

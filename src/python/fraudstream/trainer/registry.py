@@ -12,17 +12,24 @@ from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
 from pathlib import Path
+import tempfile
 import time
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
+import numpy as np
+import numpy.typing as npt
 import requests
+from sklearn.metrics import average_precision_score
 
+from fraudstream.features.definitions import FeatureSet
 from fraudstream.model.bundle import BUNDLE_ARTIFACTS
 from fraudstream.model.bundle import CHAMPION
 from fraudstream.model.bundle import Bundle
+from fraudstream.model.bundle import BundleRefused
+from fraudstream.model.bundle import load_bundle
 from fraudstream.trainer.train import Epoch
 
 _AVERAGE_PRECISION = "average_precision"
@@ -124,6 +131,65 @@ def decide(average_precision: float, rival: Rival | None) -> Decision:
     if average_precision > rival.average_precision:
         return Decision(True, f"better than {figures}")
     return Decision(False, f"no better than {figures}")
+
+
+def settle(
+    registry: "Registry",
+    candidate: Bundle,
+    version: str,
+    feature_set: FeatureSet,
+    features: npt.NDArray[np.float64],
+    is_fraud: npt.NDArray[np.bool_],
+) -> Decision:
+    """Compare a new version with the champion as both would serve, and let the better one serve.
+
+    Parameters
+    ----------
+    registry
+        Where both are registered.
+    candidate, version
+        The new version's bundle and number.
+    feature_set
+        The features that are served: a champion of others is replaced.
+    features, is_fraud
+        The rows to compare on, shapes (n, k) and (n,); the candidate has not chosen anything on
+        them.
+
+    Returns
+    -------
+    Decision
+        It is also noted on the version.
+    """
+    average_precision = float(average_precision_score(is_fraud, candidate.score(features)))
+    while True:
+        champion = registry.champion()
+        rival = None
+        if champion is not None:
+            rival = _meet(registry, champion, feature_set, features, is_fraud)
+        # Another training may have ended meanwhile: then its champion is the one to beat.
+        if registry.champion() == champion:
+            break
+    decision = decide(average_precision, rival)
+    if decision.is_promoted:
+        registry.promote(version, decision.reason)
+    else:
+        registry.note(version, f"not champion: {decision.reason}")
+    return decision
+
+
+def _meet(
+    registry: "Registry",
+    champion: str,
+    feature_set: FeatureSet,
+    features: npt.NDArray[np.float64],
+    is_fraud: npt.NDArray[np.bool_],
+) -> Rival:
+    with tempfile.TemporaryDirectory(prefix="fraudstream-") as folder:
+        try:
+            bundle = load_bundle(registry.fetch(champion, Path(folder)), feature_set, champion)
+        except (BundleRefused, UnknownVersion) as error:
+            return Rival(champion, None, str(error))
+    return Rival(champion, float(average_precision_score(is_fraud, bundle.score(features))))
 
 
 class Registry:

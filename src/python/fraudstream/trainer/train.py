@@ -93,6 +93,7 @@ def train(
     selection_is_fraud: Mask,
     settings: Settings,
     advance: Callable[[float], None],
+    threads: int = 2,
 ) -> Trained:
     """Train a network.
 
@@ -111,12 +112,15 @@ def train(
     advance
         Called after each epoch with the number of epochs done by it; after the last with all that
         are then not needed.
+    threads
+        How many the CPU's part of the work takes. Another number may change the last digits.
 
     Raises
     ------
     NothingLearned
         If the network ranks the selection rows no better than chance.
     """
+    torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
     draw = np.random.default_rng(settings.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -188,8 +192,9 @@ def raw_logits(network: Network, features: Float64) -> Float64:
         parts = [
             network.raw_logit(
                 network.encoding(
-                    torch.from_numpy(features[start : start + _ROWS_PER_PASS].astype(np.float32))
-                    .to(device)
+                    torch.from_numpy(
+                        features[start : start + _ROWS_PER_PASS].astype(np.float32)
+                    ).to(device)
                 )
             ).cpu()
             for start in range(0, len(features), _ROWS_PER_PASS)
