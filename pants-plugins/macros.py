@@ -7,7 +7,7 @@ def room(*may_import, third_party=()):
     may_import: rooms of fraudstream, by name, besides the room itself.
     third_party: homes of requirements (3rdparty/python), besides "base", which is for everyone.
     """
-    python_sources()  # noqa: F821
+    python_sources(name="sources")  # noqa: F821
     __dependencies_rules__(  # noqa: F821
         (
             {"type": python_sources},  # noqa: F821

@@ -13,6 +13,9 @@ from time import perf_counter
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.table import Table
+
 from fraudstream.cli.console import progress_bar
 from fraudstream.cli.console import run
 from fraudstream.simulator.places import CATEGORIES
@@ -20,8 +23,6 @@ from fraudstream.simulator.places import CHANNELS
 from fraudstream.simulator.places import CITIES
 from fraudstream.simulator.stream import Simulation
 from fraudstream.simulator.world import WorldSpec
-from rich.console import Console
-from rich.table import Table
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WARM_UP_DAYS = 2

@@ -18,10 +18,11 @@ from typing import Any
 import click
 from confluent_kafka import Consumer
 from confluent_kafka import Producer
+import orjson
+
 from fraudstream.kafka.options import kafka_options
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
-import orjson
 
 FAULT = os.environ.get("STAND_IN_FAULT", "")
 HISTORY = 400

@@ -9,10 +9,11 @@ import sys
 import time
 from typing import Any
 
-from integration import apps
-from integration import stand_ins
 import orjson
 import pytest
+
+from integration import apps
+from integration import stand_ins
 
 _DEADLINE_S = 180.0
 

@@ -7,6 +7,9 @@ import socket
 from typing import Any
 
 from confluent_kafka import Producer
+import orjson
+import pytest
+
 from fraudstream.demo.process import ProcessFailed
 from fraudstream.demo.process import free_port
 from fraudstream.demo.stack import KafkaBroker
@@ -18,8 +21,6 @@ from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 from fraudstream.kafka.topics import UnknownTopic
 from integration import apps
-import orjson
-import pytest
 
 _TOPICS = Topics()
 
@@ -42,10 +43,9 @@ def send(cluster: Cluster, topic: str, *values: bytes) -> None:
     assert producer.flush(20) == 0
 
 
-def values(cluster: Cluster, topic: str) -> list[bytes | None]:
-    return sorted(
-        value for part in read(cluster, topic, spans(cluster, topic)) for value in part.values
-    )
+def values(cluster: Cluster, topic: str) -> list[bytes]:
+    parts = read(cluster, topic, spans(cluster, topic))
+    return sorted(value for part in parts for value in part.values if value is not None)
 
 
 def test_what_is_written_to_the_broker_can_be_read(cluster: Cluster) -> None:

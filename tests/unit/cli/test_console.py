@@ -3,6 +3,10 @@
 from collections.abc import Callable
 
 import click
+import orjson
+import pytest
+import structlog
+
 from fraudstream.cli.console import DEFECT
 from fraudstream.cli.console import INTERRUPTED
 from fraudstream.cli.console import REFUSED
@@ -11,9 +15,6 @@ from fraudstream.cli.console import debug_option
 from fraudstream.cli.console import option
 from fraudstream.cli.console import progress_bar
 from fraudstream.cli.console import run
-import orjson
-import pytest
-import structlog
 
 
 def command_that(does: Callable[[], None]) -> click.Command:

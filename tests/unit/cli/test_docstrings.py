@@ -3,9 +3,10 @@
 import doctest
 from types import ModuleType
 
+import pytest
+
 from fraudstream.cli import console
 from fraudstream.cli import stopping
-import pytest
 
 
 @pytest.mark.parametrize("module", [console, stopping], ids=lambda module: module.__name__)

@@ -3,8 +3,9 @@
 import signal
 import threading
 
-from fraudstream.cli.stopping import stop_requests
 import pytest
+
+from fraudstream.cli.stopping import stop_requests
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

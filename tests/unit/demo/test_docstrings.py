@@ -3,12 +3,13 @@
 import doctest
 from types import ModuleType
 
+import pytest
+
 from fraudstream.demo import interrupts
 from fraudstream.demo import process
 from fraudstream.demo import report
 from fraudstream.demo import show
 from fraudstream.demo import view
-import pytest
 
 _MODULES = [interrupts, process, report, show, view]
 

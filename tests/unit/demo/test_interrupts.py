@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 import signal
 
+import pytest
+
 from fraudstream.demo import interrupts as module
 from fraudstream.demo.interrupts import Interrupts
-import pytest
 
 
 @pytest.fixture(autouse=True)

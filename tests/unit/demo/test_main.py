@@ -1,11 +1,13 @@
 """The command line refuses what cannot work before anything is started."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from click.testing import CliRunner
+import pytest
+
 from fraudstream.demo.main import default_cache
 from fraudstream.demo.main import demo
-import pytest
 
 _PROGRAMS = ("producer", "trainer", "inference", "mlflow")
 
@@ -54,6 +56,8 @@ def test_a_folder_to_keep_is_made_and_stays(
     tmp_path: Path, programs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fraudstream.demo.main.Show.run", lambda *given: None)
+    # The real one leaves signals ignored, and what later tests start would inherit that.
+    monkeypatch.setattr("fraudstream.demo.main.Interrupts", nullcontext)
     outcome = CliRunner().invoke(demo, [*programs, "--keep", str(tmp_path / "new" / "kept")])
     assert outcome.exit_code == 0
     assert (tmp_path / "new" / "kept").is_dir()

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from fraudstream.demo.process import Process
 from fraudstream.demo.process import ProcessFailed
 from fraudstream.demo.process import free_port
 from fraudstream.demo.process import last_lines
-import pytest
 
 _DEADLINE_S = 20.0
 

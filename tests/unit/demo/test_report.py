@@ -4,15 +4,16 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import orjson
+import pytest
+
 from fraudstream.demo.report import Ledger
 from fraudstream.demo.report import Truth
 from fraudstream.demo.report import precision_and_recall
 from fraudstream.demo.report import report
 from fraudstream.demo.report import transaction_key
 from fraudstream.kafka.reading import Records
-import numpy as np
-import orjson
-import pytest
 
 _TOPIC = "transactions"
 

@@ -4,9 +4,10 @@ from datetime import UTC
 from datetime import datetime
 from datetime import timedelta
 
+import pytest
+
 from fraudstream.demo.show import Plan
 from fraudstream.demo.show import simulation_start
-import pytest
 
 _NOW = datetime(2026, 3, 1, 0, 0, 1, tzinfo=UTC)
 

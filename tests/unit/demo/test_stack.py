@@ -3,12 +3,13 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from fraudstream.demo import stack
 from fraudstream.demo.process import ProcessFailed
 from fraudstream.demo.stack import java
 from fraudstream.demo.stack import resolve_kafka
 from fraudstream.demo.stack import spark_home
-import pytest
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_a_missing_java_is_told_with_the_place_that_was_searched(
         java()
     monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ProcessFailed, match="no java on PATH, and JAVA_HOME is not set"):
+    with pytest.raises(ProcessFailed, match=r"no java on PATH, and JAVA_HOME is not set"):
         java()
 
 
@@ -74,7 +75,7 @@ def test_a_failed_resolution_tells_why_and_leaves_nothing_that_looks_whole(
 ) -> None:
     ivy_does(java_home, 'mkdir "$jars"; touch "$jars/k.jar"; echo UNRESOLVED; exit 1')
     cache = java_home / "cache"
-    with pytest.raises(ProcessFailed, match="(?s)resolving Kafka's jars failed.*UNRESOLVED"):
+    with pytest.raises(ProcessFailed, match=r"(?s)resolving Kafka's jars failed.*UNRESOLVED"):
         resolve_kafka(cache)
     assert [entry.name for entry in cache.iterdir()] == ["kafka-4.3.1.lock"]
     ivy_does(java_home, 'mkdir "$jars"; touch "$jars/k.jar"')

@@ -1,6 +1,10 @@
 """Traffic is followed into a ledger, without a broker."""
 
 from typing import Any
+from typing import ClassVar
+
+import orjson
+import pytest
 
 from fraudstream.demo import traffic as module
 from fraudstream.demo.report import Ledger
@@ -9,8 +13,6 @@ from fraudstream.kafka.reading import Span
 from fraudstream.kafka.reading import TopicChanged
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
-import orjson
-import pytest
 
 _TOPICS = Topics()
 _PREDICTION = {"transaction_id": "a", "model_name": "m", "model_version": "1"}
@@ -51,8 +53,8 @@ class Message:
 class Consumer:
     """Hands out what the test has prepared."""
 
-    prepared: list[Message] = []
-    assigned: list[tuple[str, int, int]] = []
+    prepared: ClassVar[list[Message]] = []
+    assigned: ClassVar[list[tuple[str, int, int]]] = []
     closed = False
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -79,7 +81,7 @@ def traffic(monkeypatch: pytest.MonkeyPatch) -> Traffic:
 def test_transactions_are_followed_from_their_end_and_results_from_their_beginning(
     traffic: Traffic,
 ) -> None:
-    by_topic = {topic: [] for topic, *_ in Consumer.assigned}
+    by_topic: dict[str, list[tuple[int, int]]] = {topic: [] for topic, *_ in Consumer.assigned}
     for topic, partition, offset in Consumer.assigned:
         by_topic[topic].append((partition, offset))
     assert by_topic.pop(_TOPICS.transactions) == [(0, 5), (1, 9)]

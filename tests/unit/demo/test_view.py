@@ -2,7 +2,11 @@
 
 import io
 
-from fraudstream.demo import view as module
+import numpy as np
+import orjson
+import pytest
+from rich.console import Console
+
 from fraudstream.demo.report import Ledger
 from fraudstream.demo.view import Alert
 from fraudstream.demo.view import LiveView
@@ -11,10 +15,6 @@ from fraudstream.demo.view import Steps
 from fraudstream.demo.view import reasons
 from fraudstream.demo.view import render
 from fraudstream.kafka.reading import Records
-import numpy as np
-import orjson
-import pytest
-from rich.console import Console
 
 
 def records(*documents: dict[str, object], at_ms: int = 0) -> Records:
@@ -73,7 +73,7 @@ def test_a_snapshot_counts_traffic_alerts_and_the_frauds_among_them() -> None:
 
 def test_rates_are_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr("fraudstream.demo.view.time.monotonic", lambda: now)
     with LiveView(console(terminal=False)) as view:
         now = 102.0
         assert view.show(ledger(), {}).produced_per_s == 1.0
@@ -85,7 +85,7 @@ def test_where_there_is_no_terminal_a_line_is_printed_now_and_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr("fraudstream.demo.view.time.monotonic", lambda: now)
     to = console(terminal=False)
     with LiveView(to) as view:
         for moment in (101.0, 104.0, 105.5, 106.0, 111.0):

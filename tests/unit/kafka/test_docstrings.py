@@ -3,10 +3,11 @@
 import doctest
 from types import ModuleType
 
+import pytest
+
 from fraudstream.kafka import options
 from fraudstream.kafka import reading
 from fraudstream.kafka import topics
-import pytest
 
 
 @pytest.mark.parametrize("module", [options, reading, topics], ids=lambda module: module.__name__)

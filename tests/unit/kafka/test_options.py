@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 
 import click
+import pytest
+
 from fraudstream.kafka.options import BadProperties
 from fraudstream.kafka.options import kafka_options
 from fraudstream.kafka.options import read_properties
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
-import pytest
 
 
 def parse(arguments: Sequence[str], *names: str) -> tuple[Cluster, Topics]:

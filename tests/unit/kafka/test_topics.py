@@ -1,12 +1,13 @@
 """How a cluster is described, and what is said when it cannot be used."""
 
+import pytest
+
 from fraudstream.kafka import topics as room
 from fraudstream.kafka.topics import BadProperty
 from fraudstream.kafka.topics import BrokerUnreachable
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 from fraudstream.kafka.topics import UnknownTopic
-import pytest
 
 
 def test_the_topics_have_the_published_names() -> None:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError
+import numpy as np
+
 from fraudstream.producer.agenda import Agenda
 from fraudstream.producer.agenda import Kind
-import numpy as np
 
 
 class Numbered:

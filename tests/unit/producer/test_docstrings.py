@@ -3,6 +3,8 @@
 import doctest
 from types import ModuleType
 
+import pytest
+
 from fraudstream.producer import agenda
 from fraudstream.producer import delivery
 from fraudstream.producer import dirt
@@ -10,7 +12,6 @@ from fraudstream.producer import main
 from fraudstream.producer import recording
 from fraudstream.producer import sending
 from fraudstream.producer import traffic
-import pytest
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from click.testing import CliRunner
 from click.testing import Result
+import pytest
+
 from fraudstream.kafka import topics
 from fraudstream.kafka.topics import BrokerUnreachable
 from fraudstream.producer.agenda import FullSpeed
@@ -11,7 +13,6 @@ from fraudstream.producer.agenda import Scaled
 from fraudstream.producer.main import FutureTime
 from fraudstream.producer.main import _Speed
 from fraudstream.producer.main import producer
-import pytest
 
 _NOBODY = "--bootstrap-servers=127.0.0.1:1"
 

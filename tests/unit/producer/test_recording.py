@@ -5,19 +5,21 @@ from datetime import datetime
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from typing import Literal
 
 from arro3.core import Array
 from arro3.core import DataType
 from arro3.core import Table
 from arro3.io import write_parquet
+import numpy as np
+import pytest
+
 from fraudstream.producer.recording import MissingColumn
 from fraudstream.producer.recording import Recording
 from fraudstream.producer.recording import UnreadableRecording
 from fraudstream.schema.validation import LABEL
 from fraudstream.schema.validation import TRANSACTION
 from fraudstream.schema.validation import validator
-import numpy as np
-import pytest
 
 _HEAD = "transaction_id,event_time,card_id,merchant_id,amount,is_fraud\n"
 
@@ -28,7 +30,7 @@ def csv(folder: Path, text: str) -> Path:
     return file
 
 
-def parquet(folder: Path, **columns: Array) -> Path:
+def parquet(folder: Path, **columns: Any) -> Path:
     file = folder / "payments.parquet"
     write_parquet(Table.from_pydict(columns), file)
     return file
@@ -38,7 +40,7 @@ def whole_numbers(*values: int) -> Array:
     return Array.from_numpy(np.array(values, dtype=np.int64))
 
 
-def times(*moments: datetime, unit: str = "ms") -> Array:
+def times(*moments: datetime, unit: Literal["s", "ms", "us", "ns"] = "ms") -> Array:
     us = [int(moment.timestamp() * 1e6) for moment in moments]
     return whole_numbers(*us).cast(DataType.timestamp("us")).cast(DataType.timestamp(unit))
 
@@ -106,7 +108,7 @@ def test_times_are_read_with_their_zone_and_as_utc_without(
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-def test_times_of_any_unit_are_read(tmp_path: Path, unit: str) -> None:
+def test_times_of_any_unit_are_read(tmp_path: Path, unit: Literal["s", "ms", "us", "ns"]) -> None:
     file = parquet(
         tmp_path,
         transaction_id=whole_numbers(1),

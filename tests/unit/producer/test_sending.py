@@ -3,11 +3,12 @@
 import threading
 from typing import Any
 
+import pytest
+
 from fraudstream.producer.agenda import ConstantRate
 from fraudstream.producer.agenda import FullSpeed
 from fraudstream.producer.sending import PART
 from fraudstream.producer.sending import send
-import pytest
 from unit.producer.recorders import RecordingSink
 from unit.producer.recorders import agenda
 

@@ -6,6 +6,9 @@ from datetime import datetime
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
+import pytest
+
 from fraudstream.producer.agenda import Kind
 from fraudstream.producer.traffic import CLEAN
 from fraudstream.producer.traffic import HELD_BACK
@@ -19,8 +22,6 @@ from fraudstream.schema.validation import TRANSACTION
 from fraudstream.schema.validation import validator
 from fraudstream.simulator.stream import Simulation
 from fraudstream.simulator.world import WorldSpec
-import numpy as np
-import pytest
 
 _START = datetime(2026, 1, 5, tzinfo=UTC)
 _DAYS = 10

@@ -4,15 +4,16 @@ from datetime import UTC
 from datetime import datetime
 from datetime import timedelta
 
+import numpy as np
+import orjson
+import pyarrow as pa
+
 from fraudstream.schema.decoding import CLOCK_TOLERANCE
 from fraudstream.schema.decoding import concatenate
 from fraudstream.schema.decoding import decode_labels
 from fraudstream.schema.decoding import decode_transactions
 from fraudstream.schema.decoding import dictionary_codes
 from fraudstream.schema.timestamps import to_us
-import numpy as np
-import orjson
-import pyarrow as pa
 from unit.schema.documents import label
 from unit.schema.documents import transaction
 

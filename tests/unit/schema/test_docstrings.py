@@ -3,10 +3,11 @@
 import doctest
 from types import ModuleType
 
+import pytest
+
 from fraudstream.schema import decoding
 from fraudstream.schema import timestamps
 from fraudstream.schema import validation
-import pytest
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,17 @@ from datetime import timedelta
 from datetime import timezone
 import re
 
+from hypothesis import given
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+
 from fraudstream.schema.timestamps import duration_us
 from fraudstream.schema.timestamps import format_us
 from fraudstream.schema.timestamps import from_us
 from fraudstream.schema.timestamps import to_us
 from fraudstream.schema.validation import TRANSACTION
 from fraudstream.schema.validation import load_schema
-from hypothesis import given
-from hypothesis import strategies as st
-import numpy as np
-import pytest
 
 _MOMENTS = st.datetimes(
     min_value=datetime(1970, 1, 1), max_value=datetime(2099, 12, 31), timezones=st.just(UTC)

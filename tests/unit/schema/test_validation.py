@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import orjson
+import pytest
+
 from fraudstream.schema.validation import LABEL
 from fraudstream.schema.validation import TRANSACTION
 from fraudstream.schema.validation import InvalidDocument
 from fraudstream.schema.validation import load_schema
 from fraudstream.schema.validation import validator
-import orjson
-import pytest
 from unit.schema.documents import label
 from unit.schema.documents import transaction
 

@@ -3,6 +3,8 @@
 import doctest
 from types import ModuleType
 
+import pytest
+
 from fraudstream.simulator import behaviour
 from fraudstream.simulator import events
 from fraudstream.simulator import fraud
@@ -10,7 +12,6 @@ from fraudstream.simulator import labels
 from fraudstream.simulator import places
 from fraudstream.simulator import stream
 from fraudstream.simulator import world
-import pytest
 
 _MODULES = [behaviour, events, fraud, labels, places, stream, world]
 

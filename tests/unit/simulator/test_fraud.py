@@ -1,8 +1,13 @@
 """Each pattern does what its docstring says, at the rate that is set."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC
 from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pytest
 
 from fraudstream.simulator.behaviour import typical_amounts
 from fraudstream.simulator.events import DAY_US
@@ -22,8 +27,6 @@ from fraudstream.simulator.stream import Simulation
 from fraudstream.simulator.world import World
 from fraudstream.simulator.world import WorldSpec
 from fraudstream.simulator.world import build_world
-import numpy as np
-import pytest
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 RATES = {
@@ -61,6 +64,10 @@ def honest() -> Events:
     )
 
 
+def rate(pattern: Pattern, value: float) -> dict[str, Any]:
+    return {RATES[pattern]: value}
+
+
 def shares(spec: WorldSpec, days: int) -> np.ndarray:
     simulation = Simulation(spec, START)
     counts = sum(np.bincount(simulation.day(day).pattern, minlength=5) for day in range(days))
@@ -76,7 +83,7 @@ def test_a_rate_of_zero_switches_off_its_pattern_only(pattern: Pattern) -> None:
         merchant_collusion_rate=0.01,
         geo_anomaly_rate=0.01,
     )
-    found = shares(replace(spec, **{RATES[pattern]: 0.0}), 12)
+    found = shares(replace(spec, **rate(pattern, 0.0)), 12)
     for other in RATES:
         assert (found[other] > 0) == (other != pattern)
 
@@ -92,7 +99,7 @@ def test_without_fraud_the_honest_transactions_are_the_same() -> None:
 
 @pytest.mark.parametrize("pattern", RATES)
 def test_a_rate_is_the_share_of_all_transactions(pattern: Pattern) -> None:
-    found = shares(replace(NO_FRAUD, cards=20_000, **{RATES[pattern]: 0.02}), 8)
+    found = shares(replace(NO_FRAUD, cards=20_000, **rate(pattern, 0.02)), 8)
     assert found[pattern] == pytest.approx(0.02, rel=0.3)
 
 
@@ -109,7 +116,9 @@ def test_the_default_share_of_fraud_is_about_eight_in_a_thousand() -> None:
     ],
 )
 @pytest.mark.parametrize("day", [-20, 0, 7])
-def test_no_episode_outlives_its_bound(world, draw, pattern, day) -> None:
+def test_no_episode_outlives_its_bound(
+    world: World, draw: Callable[[World, int], Events], pattern: Pattern, day: int
+) -> None:
     events = draw(world, day)
     assert len(events) > 0
     assert (events.time_us // DAY_US >= day).all()
@@ -117,7 +126,9 @@ def test_no_episode_outlives_its_bound(world, draw, pattern, day) -> None:
     assert (events.pattern == pattern).all()
 
 
-def test_a_taken_over_account_buys_online_from_new_devices_above_the_cards_normal(world) -> None:
+def test_a_taken_over_account_buys_online_from_new_devices_above_the_cards_normal(
+    world: World,
+) -> None:
     events = account_takeover(world, 0)
     assert (world.merchants.channel[events.merchant] == ONLINE).all()
     victims, purchases = np.unique(events.card, return_counts=True)
@@ -132,7 +143,7 @@ def test_a_taken_over_account_buys_online_from_new_devices_above_the_cards_norma
     assert (events.device[shown] & 3 == 3).all()
 
 
-def test_card_testing_tries_many_cards_at_few_merchants_within_minutes(world) -> None:
+def test_card_testing_tries_many_cards_at_few_merchants_within_minutes(world: World) -> None:
     events = card_testing(world, 0)
     small = events.take(events.amount < 10)
     merchant = np.bincount(small.merchant).argmax()
@@ -146,7 +157,7 @@ def test_card_testing_tries_many_cards_at_few_merchants_within_minutes(world) ->
     assert np.isin(large.card, small.card).mean() > 0.9
 
 
-def test_a_crooked_merchant_charges_strangers_for_weeks_in_its_usual_range(world) -> None:
+def test_a_crooked_merchant_charges_strangers_for_weeks_in_its_usual_range(world: World) -> None:
     events = merchant_collusion(world, 0)
     assert (world.merchants.channel[events.merchant] != ATM).all()
     cards = world.cards
@@ -162,7 +173,7 @@ def test_a_crooked_merchant_charges_strangers_for_weeks_in_its_usual_range(world
     assert 12 < np.median(lasted) < 35
 
 
-def test_shops_in_collusion_charge_cards_of_their_own_city(world) -> None:
+def test_shops_in_collusion_charge_cards_of_their_own_city(world: World) -> None:
     events = merchant_collusion(world, 1)
     city = world.merchants.city[events.merchant]
     lived_in = np.isin(city, world.cards.city)
@@ -171,7 +182,9 @@ def test_shops_in_collusion_charge_cards_of_their_own_city(world) -> None:
     assert (world.cards.city[events.card[shop]] == city[shop]).all()
 
 
-def test_a_clone_is_used_in_person_far_from_where_the_card_was_hours_before(world, honest) -> None:
+def test_a_clone_is_used_in_person_far_from_where_the_card_was_hours_before(
+    world: World, honest: Events
+) -> None:
     events = geo_anomaly(world, 0, honest)
     assert len(events) > 20
     assert (world.merchants.channel[events.merchant] != ONLINE).all()
@@ -186,7 +199,7 @@ def test_a_clone_is_used_in_person_far_from_where_the_card_was_hours_before(worl
         assert events.time_us[row] - honest.time_us[before].min() < 2 * DAY_US
 
 
-def test_no_card_is_cloned_on_a_day_on_which_none_is_used(world, honest) -> None:
+def test_no_card_is_cloned_on_a_day_on_which_none_is_used(world: World, honest: Events) -> None:
     assert len(geo_anomaly(world, 0, honest.take(np.array([], dtype=np.int64)))) == 0
 
 

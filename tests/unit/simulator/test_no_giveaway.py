@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from fraudstream.simulator.places import ONLINE
-from fraudstream.simulator.stream import Batch
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
+
+from fraudstream.simulator.places import ONLINE
+from fraudstream.simulator.stream import Batch
 
 LIMIT = 0.30
 
@@ -122,16 +123,14 @@ def test_a_card_far_from_where_it_was_hours_ago_is_suspicious(transactions: Batc
     assert lift(transactions, far) > 20
 
 
-def test_a_merchant_with_known_frauds_is_suspicious(transactions: Batch) -> None:
-    known = np.zeros(len(transactions), dtype=np.int64)
-    frauds = np.flatnonzero(transactions.is_fraud)
-    for merchant in np.unique(transactions.merchant[frauds]):
+def test_a_merchant_with_a_high_rate_of_known_frauds_is_suspicious(transactions: Batch) -> None:
+    rate = np.zeros(len(transactions))
+    for merchant in np.unique(transactions.merchant[transactions.is_fraud]):
         rows = np.flatnonzero(transactions.merchant == merchant)
-        labelled = np.sort(
-            transactions.labelled_at_us[frauds[transactions.merchant[frauds] == merchant]]
-        )
-        known[rows] = np.searchsorted(labelled, transactions.event_time_us[rows])
-    assert lift(transactions, known >= 10) > 5
+        labelled = np.sort(transactions.labelled_at_us[rows[transactions.is_fraud[rows]]])
+        known = np.searchsorted(labelled, transactions.event_time_us[rows])
+        rate[rows] = known / (np.arange(len(rows)) + 20.0)
+    assert lift(transactions, rate >= 0.1) > 10
 
 
 def test_a_new_device_with_a_large_amount_is_suspicious(transactions: Batch) -> None:

@@ -7,6 +7,10 @@ from importlib.resources import files
 from itertools import islice
 import json
 
+from jsonschema import Draft202012Validator
+import numpy as np
+import pytest
+
 from fraudstream.simulator.events import DAY_US
 from fraudstream.simulator.events import Pattern
 from fraudstream.simulator.labels import LABEL_DELAY
@@ -15,9 +19,6 @@ from fraudstream.simulator.stream import Batch
 from fraudstream.simulator.stream import Simulation
 from fraudstream.simulator.world import WorldError
 from fraudstream.simulator.world import WorldSpec
-from jsonschema import Draft202012Validator
-import numpy as np
-import pytest
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 SMALL = WorldSpec(cards=400, seed=5)

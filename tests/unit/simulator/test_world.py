@@ -1,5 +1,8 @@
 """A world is as large as its specification says and varied enough to hide fraud in."""
 
+import numpy as np
+import pytest
+
 from fraudstream.simulator.places import CARD_PRESENT
 from fraudstream.simulator.places import CHANNELS
 from fraudstream.simulator.places import ONLINE
@@ -11,8 +14,6 @@ from fraudstream.simulator.world import WorldError
 from fraudstream.simulator.world import WorldSpec
 from fraudstream.simulator.world import build_world
 from fraudstream.simulator.world import random_stream
-import numpy as np
-import pytest
 
 
 @pytest.mark.parametrize(

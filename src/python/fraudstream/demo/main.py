@@ -102,7 +102,7 @@ def demo(
         raise ValueError(f"the report's folder {report_file.parent} does not exist: create it")
     apps = Apps(producer, trainer, inference, mlflow)
     plan = Plan(cards, seed, timedelta(days=days), rate, seconds)
-    with Interrupts() as interrupts, _work_folder(keep) as folder:
+    with _work_folder(keep) as folder, Interrupts() as interrupts:
         show = Show(apps, plan, folder, cache or default_cache(), stderr)
         result = show.run(datetime.now(UTC), interrupts)
     if result is None:

@@ -10,7 +10,6 @@ import time
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 import orjson
-import requests
 import structlog
 
 from fraudstream.features.definitions import FeatureSet
@@ -76,7 +75,7 @@ class Registry:
         try:
             run = client.get_model_version(self.model_name, version).run_id
             return Path(client.download_artifacts(str(run), BUNDLE_ARTIFACTS, str(folder)))
-        except (MlflowException, requests.RequestException, OSError) as error:
+        except (MlflowException, OSError) as error:
             raise RegistryUnreachable(
                 f"version {version} of {self.model_name} could not be downloaded from "
                 f"{self.tracking_uri}: {error}"

@@ -267,16 +267,10 @@ def load_bundle(
     content = _read(folder, MANIFEST)
     try:
         document = orjson.loads(content)
-        if document["format"] != FORMAT:
-            raise BundleRefused(
-                folder, "manifest", f"expected the format {FORMAT}, got {document['format']!r}"
-            )
         manifest = _manifest(document)
         golden_rows = np.array(document["golden"]["rows"], dtype=np.float64)
         golden_scores = np.array(document["golden"]["scores"], dtype=np.float64)
         digests = {name: str(document["files"][name]) for name in (MODEL, REFERENCE)}
-    except BundleRefused:
-        raise
     except (ValueError, LookupError, TypeError) as error:
         raise BundleRefused(folder, "manifest", f"it cannot be read: {error!r}") from error
 
@@ -370,6 +364,8 @@ def _read(folder: Path, name: str) -> bytes:
 
 
 def _manifest(document: Mapping[str, Any]) -> Manifest:
+    if document["format"] != FORMAT:
+        raise ValueError(f"expected the format {FORMAT}, got {document['format']!r}")
     features = document["feature_set"]
     names = tuple(map(str, features["names"]))
     usual = tuple(np.nan if value is None else float(value) for value in features["usual_values"])

@@ -12,7 +12,8 @@ Here the first layer, by far the widest, is computed once for all members, which
 several times cheaper than an ensemble of networks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 import io
 import logging
@@ -32,6 +33,7 @@ _LEVELS = np.union1d(np.arange(17) / 16, [0.002, 0.01, 0.02, 0.97, 0.98, 0.99, 0
 _NARROWEST = 1e-5
 #: Where a probability is cut off before its logit is taken.
 _SMALLEST = 1e-7
+_ROWS_PER_PASS = 8192
 
 
 @dataclass(frozen=True)
@@ -201,14 +203,13 @@ def predict(network: Network, features: npt.NDArray[np.floating]) -> npt.NDArray
 
     This is the reference that the exported model is compared with.
     """
-    network.eval()
-    device = network.gain.device
+    network.cpu().eval()
     with torch.inference_mode():
         parts = [
-            network(torch.from_numpy(some.astype(np.float32)).to(device)).cpu().numpy()
-            for some in _slices(features, 8192)
+            network(torch.from_numpy(features[start : start + _ROWS_PER_PASS].astype(np.float32)))
+            for start in range(0, len(features), _ROWS_PER_PASS)
         ]
-    return np.concatenate(parts).astype(np.float64) if parts else np.empty(0)
+    return torch.cat(parts).numpy().astype(np.float64) if parts else np.empty(0)
 
 
 def export(network: Network) -> bytes:
@@ -217,7 +218,7 @@ def export(network: Network) -> bytes:
     The exporter is the one that traces with ``torch.export``; the older one, by TorchScript, is
     deprecated. `OPSET` is fixed, so that what is written does not change with torch.
     """
-    network = network.cpu().eval()
+    network.cpu().eval()
     columns = len(network.encoding.fill)
     # Two rows: the exporter takes a size of 1 for a constant.
     example = torch.zeros((2, columns), dtype=torch.float32)
@@ -238,18 +239,17 @@ def export(network: Network) -> bytes:
     return content.getvalue()
 
 
-class _quiet(warnings.catch_warnings):
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Keep the exporter's own talk, none of it about our network, out of the logs."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        warnings.simplefilter("ignore")
-        self._level = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-
-    def __exit__(self, *details: object) -> None:
-        logging.disable(self._level)
-        super().__exit__(*details)
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
 
 
 def _edges(present: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -262,7 +262,3 @@ def _edges(present: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         if edge - kept[-1] > _NARROWEST * max(abs(edge), abs(kept[-1])):
             kept.append(edge)
     return np.array(kept)
-
-
-def _slices(features: npt.NDArray[np.floating], rows: int) -> Sequence[npt.NDArray[np.floating]]:
-    return [features[start : start + rows] for start in range(0, len(features), rows)]

@@ -219,11 +219,6 @@ class NeverAhead:
     began_us
         The wall clock when the run began, microseconds since the epoch.
 
-    Attributes
-    ----------
-    caught_up
-        Whether an entry had to be slowed down.
-
     Examples
     --------
     >>> part = Agenda.of(None, {Kind.TRANSACTION: (np.array([0, 60_000_000]), np.arange(2))})
@@ -234,11 +229,17 @@ class NeverAhead:
     def __init__(self, pace: Pace, began_us: int) -> None:
         self._pace = pace
         self._began_us = began_us
-        self.caught_up = False
+        self._slowed_from_us: int | None = None
 
     def due_s(self, part: Agenda) -> npt.NDArray[np.float64]:
         """Return the times of the pace, none before its event time has come."""
         wanted = self._pace.due_s(part)
         possible = (part.due_us - self._began_us) / _SECOND_US
-        self.caught_up = self.caught_up or bool((possible > wanted).any())
+        slowed = part.due_us[possible > wanted]
+        if self._slowed_from_us is None and len(slowed):
+            self._slowed_from_us = int(slowed[0])
         return np.maximum(wanted, possible)
+
+    def has_slowed(self, until_us: int) -> bool:
+        """Return whether an entry due at `until_us` or before had to be slowed down."""
+        return self._slowed_from_us is not None and self._slowed_from_us <= until_us

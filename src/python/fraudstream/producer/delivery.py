@@ -6,6 +6,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from datetime import timedelta
 import json
 import threading
 import time
@@ -28,9 +29,9 @@ from fraudstream.schema.validation import Validator
 from fraudstream.schema.validation import validator
 
 #: How long a record may stay unacknowledged. Brokers restart within it; beyond it we give up.
-DELIVERY_TIMEOUT_S = 120
-#: How long the end of a run waits for the last acknowledgements.
-FLUSH_TIMEOUT_S = 60
+DELIVERY_TIMEOUT = timedelta(minutes=1)
+# By then the client library has reported on every record; what it has not is a failure as well.
+_GRACE_S = 10
 _ROOM_S = 0.1
 _POLL_EVERY = 1_000
 
@@ -75,6 +76,8 @@ class Delivery:
         The wall clock, for the time at which a document was refused.
     stop
         When set, a document that would have to wait for room is not taken any more.
+    timeout
+        How long a record may stay unacknowledged before it has failed.
 
     Raises
     ------
@@ -88,6 +91,7 @@ class Delivery:
         topics: Topics,
         now: Callable[[], datetime],
         stop: threading.Event,
+        timeout: timedelta = DELIVERY_TIMEOUT,
     ) -> None:
         cluster.require_topics([topics.transactions, topics.labels, topics.dead_letters])
         self._dead_letters = topics.dead_letters
@@ -95,6 +99,7 @@ class Delivery:
         self._label = _Route(topics.labels, validator(LABEL))
         self._now = now
         self._stop = stop
+        self._timeout_s = timeout.total_seconds()
         self._acknowledged: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
@@ -110,7 +115,7 @@ class Delivery:
                 partitioner="murmur2_random",
                 linger_ms=5,
                 queue_buffering_max_messages=200_000,
-                message_timeout_ms=DELIVERY_TIMEOUT_S * 1000,
+                message_timeout_ms=timeout // timedelta(milliseconds=1),
             )
         )
 
@@ -140,7 +145,8 @@ class Delivery:
                 taken = self._produce(route.topic, orjson.dumps(document), document["card_id"])
             else:
                 taken = self._produce(self._dead_letters, self._letter(route, document), None)
-                self._refused[route.topic] += taken
+                if taken:
+                    self._refused[route.topic] += 1
             if not taken:
                 return place
             if place % _POLL_EVERY == 0:
@@ -150,7 +156,7 @@ class Delivery:
 
     def close(self) -> Account:
         """Wait for the last acknowledgements and return the account of the run."""
-        deadline = time.monotonic() + FLUSH_TIMEOUT_S
+        deadline = time.monotonic() + self._timeout_s + _GRACE_S
         # In short waits: a signal is not seen before the client library returns.
         while self._producer.flush(_ROOM_S):
             if time.monotonic() > deadline:

@@ -33,6 +33,7 @@ from fraudstream.producer.agenda import NeverAhead
 from fraudstream.producer.agenda import Pace
 from fraudstream.producer.agenda import Scaled
 from fraudstream.producer.agenda import first_events
+from fraudstream.producer.delivery import DELIVERY_TIMEOUT
 from fraudstream.producer.delivery import Delivery
 from fraudstream.producer.recording import Recording
 from fraudstream.producer.sending import send
@@ -109,6 +110,13 @@ class _Speed(click.ParamType):
 
 
 _SHARE = click.FloatRange(0, 1)
+_timeout_option = option(
+    "--delivery-timeout",
+    type=click.FloatRange(1, 3600),
+    default=DELIVERY_TIMEOUT.total_seconds(),
+    metavar="SECONDS",
+    help="Give up when a record is not acknowledged for so long.",
+)
 _json_option = option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 
 
@@ -200,6 +208,7 @@ def topics(
     metavar="FILE",
     help="Write what each transaction was, one JSON document a line.",
 )
+@_timeout_option
 @_json_option
 @debug_option
 @click.pass_context
@@ -226,6 +235,7 @@ def simulate(
     seconds: float | None,
     events: int | None,
     truth: Path | None,
+    delivery_timeout: float,
     as_json: bool,
     debug: bool,
 ) -> None:
@@ -265,7 +275,7 @@ def simulate(
     if live:
         agendas = traffic.days(after_days)
         pace = NeverAhead(ConstantRate(rate), to_us(now))
-        _send(
+        until_us = _send(
             _Job(
                 "live traffic",
                 agendas if events is None else first_events(agendas, events),
@@ -276,10 +286,11 @@ def simulate(
             ),
             cluster,
             topics,
+            timedelta(seconds=delivery_timeout),
             truth,
-            as_json,
+            as_json=as_json,
         )
-        if pace.caught_up:
+        if until_us is not None and pace.has_slowed(until_us):
             click.echo(
                 "simulated time reached the present, and went on at the clock's pace: "
                 "for the full rate, begin earlier",
@@ -297,8 +308,9 @@ def simulate(
             ),
             cluster,
             topics,
+            timedelta(seconds=delivery_timeout),
             truth,
-            as_json,
+            as_json=as_json,
         )
 
 
@@ -355,6 +367,7 @@ def _refuse_mixture(context: click.Context, live: bool) -> None:
     metavar="full|real|60x",
     help="As fast as possible, as it happened, or that many times as fast.",
 )
+@_timeout_option
 @_json_option
 @debug_option
 def replay(
@@ -367,6 +380,7 @@ def replay(
     label: str | None,
     label_delay: float,
     speed: Pace,
+    delivery_timeout: float,
     as_json: bool,
     debug: bool,
 ) -> None:
@@ -393,8 +407,8 @@ def replay(
         _Job(f"replaying {file.name}", [agenda], speed, len(recording), _count_events),
         cluster,
         topics,
-        None,
-        as_json,
+        timedelta(seconds=delivery_timeout),
+        as_json=as_json,
     )
 
 
@@ -427,14 +441,28 @@ def _days_passed(start_us: int) -> Callable[[Agenda], float]:
     return passed
 
 
-def _send(job: _Job, cluster: Cluster, topics: Topics, truth: Path | None, as_json: bool) -> None:
-    """Send a job to its end or until told to stop, report, and refuse to call a loss a success."""
+def _send(
+    job: _Job,
+    cluster: Cluster,
+    topics: Topics,
+    timeout: timedelta,
+    truth: Path | None = None,
+    *,
+    as_json: bool,
+) -> int | None:
+    """Send a job to its end or until told to stop, and report; a loss is no success.
+
+    Returns
+    -------
+    int or None
+        When the last entry that was sent was due, in event time, microseconds since the epoch.
+    """
     began = time.monotonic()
     events = labels = 0
     last_us: int | None = None
     with ExitStack() as stack:
         stop = stack.enter_context(stop_requests())
-        delivery = Delivery(cluster, topics, lambda: datetime.now(UTC), stop)
+        delivery = Delivery(cluster, topics, lambda: datetime.now(UTC), stop, timeout)
         lines = None if truth is None else stack.enter_context(truth.open("wb"))
 
         def sent(part: Agenda) -> None:
@@ -468,6 +496,7 @@ def _send(job: _Job, cluster: Cluster, topics: Topics, truth: Path | None, as_js
         raise NotAcknowledged(
             f"{sum(account.failed.values()):,} records were not acknowledged: {account.failure}"
         )
+    return last_us
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -225,7 +225,7 @@ def honest_day(
     trips = (trips_of(block - 1), trips_of(block))
     return Events.concatenate(
         [
-            _purchases(world, day, weekday, start_hour, trips, rng),
+            _purchases(world, day, weekday, start_hour, trips=trips, rng=rng),
             _subscriptions(world, day, start_hour, rng),
             _bursts(world, day, weekday, start_hour, rng),
         ]
@@ -237,11 +237,12 @@ def _purchases(
     day: int,
     weekday: int,
     start_hour: float,
+    *,
     trips: tuple[Trips, ...],
     rng: np.random.Generator,
 ) -> Events:
     cards = world.cards
-    # A gamma-distributed mood with mean 1 makes good and bad days, so that counts are overdispersed.
+    # A gamma-distributed mood with mean 1 makes good and bad days: counts are overdispersed.
     mood = rng.standard_gamma(1.5, len(cards)) / 1.5
     counts = rng.poisson(cards.rate * WEEKDAY_FACTORS[weekday] * mood)
     card = np.repeat(np.arange(len(cards)), counts)
@@ -285,7 +286,14 @@ def _purchases(
     device = np.full(count, NO_DEVICE)
     rows = np.flatnonzero(online)
     device[rows] = _devices(world, card[rows], day, rng)
-    return Events.of_pattern(Pattern.NONE, time_us, card, merchant, amount, device)
+    return Events.of_pattern(
+        Pattern.NONE,
+        time_us=time_us,
+        card=card,
+        merchant=merchant,
+        amount=amount,
+        device=device,
+    )
 
 
 def cash(amount: Floats) -> Floats:
@@ -313,6 +321,7 @@ def _devices(world: World, card: Ints, day: int, rng: np.random.Generator) -> In
     # A private window or a hotel's computer looks like a device that was never seen before.
     borrowed = device_code(DeviceKind.BORROWED, card, rng.integers(0, 2**24, len(card)))
     which = rng.random(len(card))
+    # Every other pair of cards has a second device at home.
     device = np.where((which < 0.68) | (card // 2 % 2 == 1), phone, household)
     device = np.where(which >= 0.88, NO_DEVICE, device)
     return np.where(which >= 0.99, borrowed, device)
@@ -329,10 +338,10 @@ def _subscriptions(world: World, day: int, start_hour: float, rng: np.random.Gen
     hours = world.merchants.billing_hour[merchant] + rng.uniform(0.0, 0.4, len(card))
     return Events.of_pattern(
         Pattern.NONE,
-        day * DAY_US + whole_us((hours - start_hour) % 24.0, HOUR_US),
-        card,
-        merchant,
-        cards.subscription_amount.ravel()[position],
+        time_us=day * DAY_US + whole_us((hours - start_hour) % 24.0, HOUR_US),
+        card=card,
+        merchant=merchant,
+        amount=cards.subscription_amount.ravel()[position],
     )
 
 
@@ -359,9 +368,9 @@ def _bursts(
     amount = world.merchants.amount[merchant] * np.exp(rng.normal(-0.4, 0.6, count))
     return Events.of_pattern(
         Pattern.NONE,
-        day * DAY_US + whole_us((hours - start_hour) % 24.0, HOUR_US),
-        card,
-        merchant,
-        amount,
-        _devices(world, card, day, rng),
+        time_us=day * DAY_US + whole_us((hours - start_hour) % 24.0, HOUR_US),
+        card=card,
+        merchant=merchant,
+        amount=amount,
+        device=_devices(world, card, day, rng),
     )

@@ -111,6 +111,7 @@ class Events:
     @staticmethod
     def of_pattern(
         pattern: Pattern,
+        *,
         time_us: NDArray[np.int64],
         card: NDArray[np.int64],
         merchant: NDArray[np.int64],

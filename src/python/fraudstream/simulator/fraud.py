@@ -1,8 +1,8 @@
 """Four ways in which cards are abused, each a mechanism with a rate that can be set.
 
-Each function draws the episodes that begin on one day, whole, from that day's own random stream.
-An episode may run on for as many days as `LONGEST_DAYS` says; a day's fraud is what falls into it of
-the episodes that began up to so many days before. So a day can be drawn alone.
+Each function draws the episodes that begin on one day, whole, from that day's own random numbers.
+An episode may run on for as many days as `LONGEST_DAYS` says; a day's fraud is what falls into it
+of the episodes that began up to so many days before. So a day can be drawn alone.
 
 The number of episodes is Poisson with a mean that makes the pattern's expected share of all
 transactions the rate of the specification. What a victim does honestly goes on meanwhile.
@@ -32,9 +32,9 @@ from fraudstream.simulator.world import Purpose
 from fraudstream.simulator.world import World
 
 TAKEOVER_EXTRA = 6.0
-TAKEOVER_MEDIAN_HOURS = 3.0
+TAKEOVER_MEDIAN_HOURS = 2.0
 TAKEOVER_MAX_HOURS = 72.0
-TAKEOVER_MARK_UP = 1.0
+TAKEOVER_MARK_UP = 1.1
 TAKEOVER_SHOPS = 2
 TAKEOVER_FRESH_DEVICE = 0.5
 
@@ -46,8 +46,8 @@ TESTING_GAP_SECONDS = 20.0
 TESTING_FOLLOW_UP_MAX_HOURS = 20.0
 
 COLLUSION_DAYS = (14, 35)
-COLLUSION_PER_DAY = (3.0, 7.0)
-COLLUSION_CARDS_PER_CHARGE = 700.0
+COLLUSION_PER_DAY = (3.0, 8.0)
+COLLUSION_CARDS_PER_CHARGE = 600.0
 COLLUSION_MARK_UP = 0.3
 
 CLONE_EXTRA = 2.0
@@ -66,10 +66,10 @@ def account_takeover(world: World, day: int) -> Events:
     """Draw the takeovers of online accounts that begin on a day.
 
     A thief gets hold of the login of a card's online account and uses it for hours, at times for
-    two or three days: a handful of purchases (at least two, five on average) from a device of his
-    own (one in five shows none), at up to three online shops whose goods sell well again, which
-    the holder rarely uses. The amounts are what the card would pay there, times two on average:
-    above its normal, below what would stop it. The hours are the thief's.
+    two or three days: a handful of purchases (at least two, eight on average) at one or two online
+    shops whose goods sell well again. He has a device of his own, poses as a fresh one for half of
+    the purchases and hides it for one in ten. The amounts are what the card would pay there, times
+    three on average: above its normal, below what would stop it. The hours are the thief's.
 
     Parameters
     ----------
@@ -111,22 +111,22 @@ def account_takeover(world: World, day: int) -> Events:
     )
     return Events.of_pattern(
         Pattern.ACCOUNT_TAKEOVER,
-        day * DAY_US + whole_us(hours, HOUR_US),
-        victim[episode],
-        merchant,
-        amount,
-        device,
+        time_us=day * DAY_US + whole_us(hours, HOUR_US),
+        card=victim[episode],
+        merchant=merchant,
+        amount=amount,
+        device=device,
     )
 
 
 def card_testing(world: World, day: int) -> Events:
     """Draw the attacks of card testers that begin on a day.
 
-    A thief has a list of stolen cards and wants to know which of them work. Within minutes he tries
-    them one after the other, about 40 seconds apart and some twice, with small amounts at one to
-    three online merchants that sell cheap things at once. He changes his device every few cards or
-    hides it. For three cards in ten a larger purchase at a shop whose goods sell well again follows
-    within hours.
+    A thief has a list of stolen cards (20 on average with the default 5,000 cards, 8 to 25 in
+    other worlds) and wants to know which of them work. Within minutes he tries them one after the
+    other, about 20 seconds apart and some twice, with small amounts at one or two online merchants
+    that sell cheap things at once. He changes his device every few cards or hides it. For two cards
+    in ten a larger purchase at a shop whose goods sell well again follows within hours.
 
     Parameters
     ----------
@@ -166,11 +166,11 @@ def card_testing(world: World, day: int) -> Events:
     which = (rng.random(count) * in_use[attack[tries]]).astype(np.int64)
     tested = Events.of_pattern(
         Pattern.CARD_TESTING,
-        day * DAY_US + whole_us(hours, HOUR_US),
-        victim[tries],
-        targets[attack[tries], which],
-        np.exp(rng.normal(TESTING_LOG_AMOUNT, TESTING_SIGMA, count)),
-        device[tries],
+        time_us=day * DAY_US + whole_us(hours, HOUR_US),
+        card=victim[tries],
+        merchant=targets[attack[tries], which],
+        amount=np.exp(rng.normal(TESTING_LOG_AMOUNT, TESTING_SIGMA, count)),
+        device=device[tries],
     )
 
     bought = np.flatnonzero(rng.random(len(attack)) < TESTING_FOLLOW_UP)
@@ -181,13 +181,13 @@ def card_testing(world: World, day: int) -> Events:
     later = np.minimum(0.3 + rng.exponential(6.0, count), TESTING_FOLLOW_UP_MAX_HOURS)
     purchased = Events.of_pattern(
         Pattern.CARD_TESTING,
-        day * DAY_US + whole_us(hours[last] + later, HOUR_US),
-        victim[bought],
-        merchant,
-        typical_amounts(
+        time_us=day * DAY_US + whole_us(hours[last] + later, HOUR_US),
+        card=victim[bought],
+        merchant=merchant,
+        amount=typical_amounts(
             world, victim[bought], merchant, rng.standard_normal(count), TAKEOVER_MARK_UP
         ),
-        device[bought],
+        device=device[bought],
     )
     return Events.concatenate([tested, purchased])
 
@@ -195,11 +195,12 @@ def card_testing(world: World, day: int) -> Events:
 def merchant_collusion(world: World, day: int) -> Events:
     """Draw the crooked campaigns of merchants that begin on a day.
 
-    A merchant, of any size and trade but cash, charges stolen card data for two to five weeks
-    beside its honest business: a few charges a day (four on average; campaigns differ) on cards
-    that are none of its regulars, at the hours at which those cards are used, for amounts in its
-    usual range or somewhat above. A shop takes cards of its own city, so that the place does not
-    tell; an online merchant takes any, half of them typed in without a device.
+    A merchant of any trade but cash, from the less popular half, charges stolen card data for two
+    to five weeks beside its honest business: some charges a day (eight on average with the default
+    5,000 cards, three to eight in other worlds; campaigns differ) on cards that are none of its
+    regulars, at the hours at which those cards are used, for amounts in its usual range or somewhat
+    above. A shop takes cards of its own city, so that the place does not tell; an online merchant
+    takes any, half of them typed in without a device.
 
     Parameters
     ----------
@@ -220,6 +221,7 @@ def merchant_collusion(world: World, day: int) -> Events:
     campaigns = _episodes(world, world.spec.merchant_collusion_rate, size, rng)
     channel = world.merchants.channel
     open_to_all = np.flatnonzero(channel != ATM)
+    # Beside a great honest business so many stolen cards would drown, and not be worth the risk.
     small = open_to_all[np.argsort(world.merchants.popularity[open_to_all])]
     crook = small[: len(small) // 2][rng.integers(0, len(small) // 2, campaigns)]
     lasts = rng.integers(shortest, longest + 1, campaigns)
@@ -238,11 +240,11 @@ def merchant_collusion(world: World, day: int) -> Events:
     typed = (channel[merchant] != ONLINE) | (rng.random(count) < 0.5)
     return Events.of_pattern(
         Pattern.MERCHANT_COLLUSION,
-        on_day * DAY_US + whole_us(hours, HOUR_US),
-        card,
-        merchant,
-        amount,
-        np.where(typed, NO_DEVICE, device),
+        time_us=on_day * DAY_US + whole_us(hours, HOUR_US),
+        card=card,
+        merchant=merchant,
+        amount=amount,
+        device=np.where(typed, NO_DEVICE, device),
     )
 
 
@@ -300,10 +302,10 @@ def geo_anomaly(world: World, day: int, honest: Events) -> Events:
     hours = lag[episode] + rng.random(count) * lasts[episode]
     return Events.of_pattern(
         Pattern.GEO_ANOMALY,
-        skimmed.time_us[episode] + whole_us(hours, HOUR_US),
-        card,
-        merchant,
-        np.where(at_atm, cash(amount), amount),
+        time_us=skimmed.time_us[episode] + whole_us(hours, HOUR_US),
+        card=card,
+        merchant=merchant,
+        amount=np.where(at_atm, cash(amount), amount),
     )
 
 

@@ -67,7 +67,7 @@ def draw_labels(
         which < CHARGEBACK_SHARE, 1, np.where(which < CHARGEBACK_SHARE + CARDHOLDER_SHARE, 2, 3)
     )
     median = np.where(found == 1, CHARGEBACK_MEDIAN_HOURS, CALL_MEDIAN_HOURS)
-    # The truncated distribution is drawn through its quantile function: nothing piles up at the cut.
+    # Drawn through the quantile function of the cut distribution, so nothing piles up at the cut.
     longest = (np.log(_DELAY_HOURS) - np.log(median)) / DELAY_SIGMA
     share = np.interp(longest, _NORMAL_QUANTILES, _GRID)
     normal = np.interp(rng.random(len(frauds)) * share, _GRID, _NORMAL_QUANTILES)

@@ -178,13 +178,16 @@ class Batch:
             item.name: getattr(self, item.name) for item in fields(self) if item.name != "names"
         }
 
+    def _like(self, columns: dict[str, Any]) -> Batch:
+        return Batch(names=self.names, **columns)
+
     def __getitem__(self, rows: slice) -> Batch:
         """Return the rows of a slice, as views."""
-        return Batch(*(column[rows] for column in self.columns().values()), names=self.names)
+        return self._like({name: column[rows] for name, column in self.columns().items()})
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Batch:
         """Return the rows at these positions, or where this mask is true, as copies."""
-        return Batch(*(column[rows] for column in self.columns().values()), names=self.names)
+        return self._like({name: column[rows] for name, column in self.columns().items()})
 
     def transactions(self) -> list[dict[str, Any]]:
         """Return the documents of `src/schemas/transaction.v1.json`, in the batch's order.

@@ -70,7 +70,7 @@ class WorldSpec:
 
     A fraud rate is the expected share of all transactions that the pattern makes. Together the
     defaults come to 0.8 %. Real portfolios see about 0.1 %; but a month of 5,000 cards at that rate
-    would hold some 400 fraudulent transactions in 70 episodes, too few to train a model on and to
+    would hold some 400 fraudulent transactions in some 60 episodes, too few to train a model on and to
     tell a better one from a worse one. The share is raised, the mechanisms are not eased.
 
     Parameters
@@ -462,7 +462,7 @@ def _merchants(count: int, cities: Cities, rng: np.random.Generator) -> Merchant
         drawn[: len(rows)] = rows[: len(drawn)]
         category[members] = drawn
 
-    rank = rng.permutation(count)
+    rank = rng.permutation(count).astype(np.float64)
     physical = channel != ONLINE
     head_office = (channel == CARD_PRESENT) & (rng.random(count) < 0.003)
     reported = np.where(head_office, rng.choice(towns, count, p=size), city)

@@ -57,7 +57,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A chosen threshold: a score at or over `value` is an alert; `policy` says how it was chosen."""
+    """A score at or over `value` is an alert; `policy` says how the value was chosen."""
 
     value: float
     policy: str
@@ -219,8 +219,9 @@ def card_precision(judged: Judged, top: int) -> float:
 def money_saved(judged: Judged, threshold: float, cost: float = INVESTIGATION_COST) -> float:
     """Return the amounts of the frauds flagged, less `cost` for each alert.
 
-    In the unit of the amounts, which are added up whatever their currency; below 0 where alerts cost more than they save. It takes a flagged
-    fraud as stopped and its amount as what would have been lost.
+    In the unit of the amounts, which are added up whatever their currency; below 0 where alerts
+    cost more than they save. It takes a flagged fraud as stopped, and its amount as what would
+    have been lost.
     """
     alert = judged.score >= threshold
     stopped = judged.amount[alert & judged.is_fraud].sum()

@@ -145,7 +145,7 @@ def train(
     as_json: bool,
     debug: bool,
 ) -> None:
-    """Train a model, register it, and make it the champion if it is better.
+    r"""Train a model, register it, and make it the champion if it is better.
 
     \b
     Example:
@@ -216,7 +216,11 @@ def train(
             pictures.mkdir(exist_ok=True)
             for name, content in draw(judged, chosen.value).items():
                 (pictures / name).write_bytes(content)
-            registry.log(run_id, trained.epochs, figures, pictures, folder / "bundle")
+            curves = {
+                "epoch.loss": [epoch.loss for epoch in trained.epochs],
+                "epoch.average_precision": [epoch.average_precision for epoch in trained.epochs],
+            }
+            registry.log(run_id, curves, figures, pictures, folder / "bundle")
             version = registry.register(run_id, bundle)
             decision = settle(
                 registry,

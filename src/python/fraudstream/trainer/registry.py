@@ -30,7 +30,6 @@ from fraudstream.model.bundle import CHAMPION
 from fraudstream.model.bundle import Bundle
 from fraudstream.model.bundle import BundleRefused
 from fraudstream.model.bundle import load_bundle
-from fraudstream.trainer.train import Epoch
 
 _AVERAGE_PRECISION = "average_precision"
 _DECISION = "decision"
@@ -225,7 +224,7 @@ class Registry:
 
     @contextmanager
     def run(self, experiment: str, parameters: Mapping[str, object]) -> Iterator[str]:
-        """Open a run for the block, and yield its id; it is marked as failed if the block raises."""
+        """Open a run for the block and yield its id; where the block raises, the run has failed."""
         with self._answering():
             found = self._client.get_experiment_by_name(experiment)
             number = found.experiment_id if found else self._client.create_experiment(experiment)
@@ -245,7 +244,7 @@ class Registry:
     def log(
         self,
         run: str,
-        epochs: Sequence[Epoch],
+        curves: Mapping[str, Sequence[float]],
         metrics: Mapping[str, float],
         pictures: Path,
         bundle: Path,
@@ -253,10 +252,8 @@ class Registry:
         """Log what a run gave: curves over epochs, figures, pictures, and the bundle."""
         now_ms = int(time.time() * 1000)
         logged = [Metric(name, value, now_ms, 0) for name, value in metrics.items()]
-        for step, epoch in enumerate(epochs):
-            logged.append(Metric("epoch.loss", epoch.loss, now_ms, step))
-            precision = epoch.average_precision
-            logged.append(Metric("epoch.selection_average_precision", precision, now_ms, step))
+        for name, values in curves.items():
+            logged += [Metric(name, value, now_ms, step) for step, value in enumerate(values)]
         with self._answering():
             self._client.log_batch(run, metrics=logged)
             self._client.log_artifacts(run, str(pictures), "pictures")

@@ -19,6 +19,7 @@ Float64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _ROWS_PER_PASS = 8192
+_STEPS_AT_LEAST = 50
 
 
 class NothingLearned(ValueError):
@@ -42,7 +43,9 @@ class Settings:
     negatives_per_fraud
         Each epoch sees all frauds, and so many times as many legitimate rows, drawn anew. Fewer
         would be faster, but the network would see less of what is legitimate.
-    batch, learning_rate, weight_decay
+    batch
+        Rows of a step. Fewer where an epoch would otherwise have less than fifty steps.
+    learning_rate, weight_decay
         Of AdamW; the rate rises over the first steps and falls along a cosine to nothing.
     shape
         Of the network.
@@ -130,7 +133,9 @@ def train(
     targets = torch.from_numpy(is_fraud.astype(np.float32))
     frauds, legitimate = np.flatnonzero(is_fraud), np.flatnonzero(~is_fraud)
     drawn = min(len(legitimate), int(settings.negatives_per_fraud * len(frauds)))
-    steps = -(-(len(frauds) + drawn) // settings.batch)
+    rows_per_epoch = len(frauds) + drawn
+    batch = max(1, min(settings.batch, rows_per_epoch // _STEPS_AT_LEAST))
+    steps = -(-rows_per_epoch // batch)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -149,8 +154,8 @@ def train(
         chosen = np.concatenate([frauds, draw.choice(legitimate, drawn, replace=False)])
         draw.shuffle(chosen)
         loss_sum = 0.0
-        for start in range(0, len(chosen), settings.batch):
-            rows = torch.from_numpy(chosen[start : start + settings.batch])
+        for start in range(0, len(chosen), batch):
+            rows = torch.from_numpy(chosen[start : start + batch])
             logits = network.logits(network.encoding(inputs[rows].to(device)))
             # Each member learns by itself: were the mean trained, members would lean on each other.
             wanted = targets[rows].to(device).unsqueeze(1).expand_as(logits)
@@ -213,7 +218,7 @@ def platt(logits: Float64, is_fraud: Mask) -> tuple[float, float]:
     >>> logits = np.repeat([-1.0, 1.0], 1000)
     >>> is_fraud = np.arange(2000) % 1000 < np.repeat([100, 800], 1000)
     >>> gain, offset = platt(logits, is_fraud)
-    >>> [round(1 / (1 + np.exp(-gain * x - offset)), 2) for x in (-1, 1)]
+    >>> [round(float(1 / (1 + np.exp(-gain * x - offset))), 2) for x in (-1, 1)]
     [0.1, 0.8]
     """
     frauds = np.count_nonzero(is_fraud)

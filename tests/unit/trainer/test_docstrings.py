@@ -1,0 +1,18 @@
+"""The examples in the room's docstrings run."""
+
+import doctest
+from types import ModuleType
+
+import pytest
+
+from fraudstream.trainer import dataset
+from fraudstream.trainer import evaluate
+from fraudstream.trainer import registry
+from fraudstream.trainer import train
+
+
+@pytest.mark.parametrize(
+    "module", [dataset, evaluate, registry, train], ids=lambda module: module.__name__
+)
+def test_every_example_gives_what_it_shows(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0
