@@ -219,7 +219,7 @@ def test_a_champion_whose_features_are_not_served_is_replaced(stack: Stack, tmp_
 
     # One whose files are gone cannot be served either.
     registry.promote(other, "by hand")
-    client.delete_run(client.get_model_version("tiny", other).run_id)
+    client.delete_run(str(client.get_model_version("tiny", other).run_id))
     assert settle(registry, bundle, served, TINY, rows, is_fraud).is_promoted
 
 

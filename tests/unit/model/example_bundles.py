@@ -48,7 +48,7 @@ def tiny_network(seed: int = 0) -> Network:
     torch.manual_seed(seed)
     network = Network(Encoding(tiny_rows()), Shape(members=4, first=16, second=8))
     with torch.no_grad():
-        network.head *= 10
+        network.head.mul_(10)
     network.calibrate(2.0, 0.5)
     return network.eval()
 

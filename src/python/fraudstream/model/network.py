@@ -15,8 +15,8 @@ several times cheaper than an ensemble of networks.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-import io
 import logging
+from typing import cast
 import warnings
 
 import numpy as np
@@ -53,7 +53,7 @@ class Shape:
     members: int = 8
     first: int = 96
     second: int = 48
-    dropout: float = 0.1
+    dropout: float = 0.25
 
 
 class Encoding(nn.Module):
@@ -232,11 +232,9 @@ def export(network: Network) -> bytes:
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
-            external_data=False,
         )
-    content = io.BytesIO()
-    program.save(content)
-    return content.getvalue()
+    # It is None only for the older exporter, which writes a file itself.
+    return cast(torch.onnx.ONNXProgram, program).model_proto.SerializeToString()
 
 
 @contextmanager

@@ -70,8 +70,9 @@ class WorldSpec:
 
     A fraud rate is the expected share of all transactions that the pattern makes. Together the
     defaults come to 0.8 %. Real portfolios see about 0.1 %; but a month of 5,000 cards at that rate
-    would hold some 400 fraudulent transactions in some 60 episodes, too few to train a model on and to
-    tell a better one from a worse one. The share is raised, the mechanisms are not eased.
+    would hold some 400 frauds in some 60 episodes, too few to train a model on and to tell a better
+    one from a worse one. The mechanisms, too, were tuned until history features find most of the
+    fraud; what a model reaches here says nothing about what it reaches on real transactions.
 
     Parameters
     ----------

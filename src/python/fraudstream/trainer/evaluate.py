@@ -242,4 +242,4 @@ def _steps(judged: Judged) -> tuple[Float64, Int64, Int64]:
     order = np.argsort(-judged.score, kind="stable")
     scores = judged.score[order]
     last = np.flatnonzero(np.append(np.diff(scores) != 0, True))
-    return scores[last], np.cumsum(judged.is_fraud[order])[last], last + 1
+    return scores[last], np.cumsum(judged.is_fraud[order], dtype=np.int64)[last], last + 1

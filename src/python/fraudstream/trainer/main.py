@@ -108,7 +108,7 @@ def trainer() -> None:
 @option(
     "--warm-up",
     type=Duration(),
-    default="7d",
+    default="0d",
     help="At the beginning of the topic, what is history only and not trained on.",
 )
 @option(

@@ -21,7 +21,6 @@ from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 import numpy as np
 import numpy.typing as npt
-import requests
 from sklearn.metrics import average_precision_score
 
 from fraudstream.features.definitions import FeatureSet
@@ -278,7 +277,7 @@ class Registry:
                 source=f"runs:/{run}/{BUNDLE_ARTIFACTS}",
                 run_id=run,
                 tags=tags,
-                await_creation_for=None,
+                await_creation_for=0,
             )
         return str(version.version)
 
@@ -300,7 +299,7 @@ class Registry:
             If there is no such version, or its run has no bundle any more.
         """
         with self._answering():
-            run = self._client.get_model_version(self._name, version).run_id
+            run = self._client.get_model_version(self._name, version).run_id or ""
             return Path(self._client.download_artifacts(run, BUNDLE_ARTIFACTS, str(folder)))
 
     def promote(self, version: str, reason: str) -> None:
@@ -359,7 +358,7 @@ class Registry:
                     "start it, or give its address with --tracking-uri"
                 ) from error
             raise RegistryRefused(f"{self._uri} refused: {error.message}") from error
-        except requests.RequestException as error:
+        except OSError as error:
             raise RegistryUnreachable(
                 f"the MLflow server at {self._uri} stopped answering: {error}"
             ) from error

@@ -55,9 +55,9 @@ class Settings:
     epochs: int = 12
     patience: int = 4
     negatives_per_fraud: float = 25.0
-    batch: int = 512
+    batch: int = 256
     learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.1
     shape: Shape = field(default_factory=Shape)
 
 
@@ -161,7 +161,7 @@ def train(
             wanted = targets[rows].to(device).unsqueeze(1).expand_as(logits)
             loss = binary_cross_entropy_with_logits(logits, wanted)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             loss_sum += loss.item() * len(rows)
