@@ -1,14 +1,17 @@
 """The import law, as one macro: a room says in its BUILD file what it may import, once."""
 
 
-def room(*may_import, third_party=(), loads=()):
+def room(*may_import, third_party=(), loads=None):
     """Declare a folder of sources and what it may import; `./pants lint ::` refuses the rest.
 
     may_import: rooms of fraudstream, by name, besides the room itself.
     third_party: homes of requirements (3rdparty/python), besides "base", which is for everyone.
-    loads: addresses of what the room needs at run time and never imports by name.
+    loads: by file, addresses of what it needs at run time and never imports by name.
     """
-    python_sources(name="sources", dependencies=list(loads))  # noqa: F821
+    python_sources(  # noqa: F821
+        name="sources",
+        overrides={file: {"dependencies": needs} for file, needs in (loads or {}).items()},
+    )
     __dependencies_rules__(  # noqa: F821
         (
             {"type": python_sources},  # noqa: F821

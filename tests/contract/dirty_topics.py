@@ -1,5 +1,6 @@
 """Simulated topics as they are in life: with records that are late, sent twice and broken."""
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
@@ -19,6 +20,8 @@ from fraudstream.simulator.world import WorldSpec
 START = datetime(2026, 3, 1, tzinfo=UTC)
 PARTITIONS = 3
 
+_DAY_US = 86_400_000_000
+
 
 @dataclass(frozen=True)
 class Record:
@@ -36,35 +39,62 @@ def dirty_topics(days: int, cards: int, seed: int) -> list[Record]:
     """Return both topics' records in one order of arrival.
 
     5% of the transactions come late, by up to two days; 5% are sent twice, the copy up to a day
-    later; 1% are broken.
+    later; 1% are broken. What is late comes right behind a record of its partition that is not:
+    so no partition falls behind the others, which is the one admitted source of difference
+    between what is served and what is replayed.
     """
     draw = np.random.default_rng(seed)
     simulation = Simulation(WorldSpec(cards=cards, seed=seed), START)
-    arriving: list[tuple[int, str, dict]] = []
+    arriving: list[_Arrival] = []
     for day in range(days):
         batch = simulation.day(day)
         for us, document in zip(batch.event_time_us.tolist(), batch.transactions(), strict=True):
-            late_us = int(draw.integers(2 * 86_400_000_000)) if draw.random() < 0.05 else 0
-            arriving.append((us + late_us, "transactions", document))
+            late_us = int(draw.integers(2 * _DAY_US)) if draw.random() < 0.05 else 0
+            broken = _broken(document, draw) if draw.random() < 0.01 else None
+            arriving.append(_Arrival(us + late_us, "transactions", document, late_us > 0, broken))
             if draw.random() < 0.05:
-                copy_us = us + late_us + int(draw.integers(1, 86_400_000_000))
-                arriving.append((copy_us, "transactions", document))
+                copy_us = us + late_us + int(draw.integers(1, _DAY_US))
+                arriving.append(_Arrival(copy_us, "transactions", document, True, None))
         for us, document in zip(batch.labelled_at_us.tolist(), batch.labels(), strict=True):
-            arriving.append((us, "labels", document))
-    arriving.sort(key=lambda entry: entry[0])
+            broken = _broken(document, draw) if draw.random() < 0.01 else None
+            arriving.append(_Arrival(us, "labels", document, False, broken))
 
-    records = []
-    offsets: dict[tuple[str, int], int] = {}
-    for us, topic, document in arriving:
-        partition = zlib.crc32(document["card_id"].encode()) % PARTITIONS
-        offset = offsets.get((topic, partition), 0)
-        offsets[topic, partition] = offset + 1
-        value, name = orjson.dumps(document), document["transaction_id"]
-        if draw.random() < 0.01:
-            broken = [value[:-1], b"\xff\x00", orjson.dumps({**document, "card_id": "4" * 16})]
-            value, name = broken[int(draw.integers(3))], None
-        records.append(Record(topic, partition, offset, us // 1000, value, name))
+    records: list[Record] = []
+    offsets: Counter[tuple[str, int]] = Counter()
+    held_back: dict[int, list[_Arrival]] = {partition: [] for partition in range(PARTITIONS)}
+    for arrival in sorted(arriving, key=lambda each: each.us):
+        if arrival.is_late:
+            held_back[arrival.partition].append(arrival)
+            continue
+        coming = [arrival]
+        if arrival.topic == "transactions" and arrival.broken is None:
+            coming += held_back[arrival.partition]
+            held_back[arrival.partition] = []
+        for each in coming:
+            place = (each.topic, each.partition)
+            value = orjson.dumps(each.document) if each.broken is None else each.broken
+            name = each.document["transaction_id"] if each.broken is None else None
+            records.append(Record(*place, offsets[place], arrival.us // 1000, value, name))
+            offsets[place] += 1
     return records
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    us: int
+    topic: str
+    document: dict
+    is_late: bool
+    broken: bytes | None
+
+    @property
+    def partition(self) -> int:
+        return zlib.crc32(self.document["card_id"].encode()) % PARTITIONS
+
+
+def _broken(document: dict, draw: np.random.Generator) -> bytes:
+    cut = orjson.dumps(document)[:-1]
+    return [cut, b"\xff\x00", orjson.dumps({**document, "card_id": "4" * 16})][draw.integers(3)]
 
 
 def replayed(feature_set: FeatureSet, records: list[Record]) -> dict[str, np.ndarray]:

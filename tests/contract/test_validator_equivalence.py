@@ -61,7 +61,9 @@ def valid_values(rule: dict[str, Any]) -> st.SearchStrategy[Any]:
         "string": st.from_regex(rule.get("pattern", r"^[a-z]{1,9}$"), fullmatch=True).filter(
             lambda text: not text.endswith("\n")
         ),
-        "number": st.floats(rule.get("minimum"), rule.get("maximum"), allow_nan=False),
+        "number": st.floats(
+            rule.get("minimum"), rule.get("maximum"), allow_nan=False, allow_infinity=False
+        ),
         "integer": st.integers(rule.get("minimum", 0), 2**40),
         "boolean": st.booleans(),
         "null": st.none(),

@@ -1,4 +1,4 @@
-"""The PEX files that ship: each runs, is no larger than promised, and carries only what is its own."""
+"""The PEX files that ship: each runs, is as small as promised, and carries only what is its own."""
 
 import os
 from pathlib import Path
@@ -31,9 +31,7 @@ def test_a_pex_carries_the_heavy_libraries_that_are_its_own_and_no_other(pex, ow
     assert carried(pex) & HEAVY == own
 
 
-@pytest.mark.parametrize(
-    ("pex", "megabytes"), [("producer.pex", 40), ("inference.pex", 200)]
-)
+@pytest.mark.parametrize(("pex", "megabytes"), [("producer.pex", 40), ("inference.pex", 200)])
 def test_a_pex_is_no_larger_than_promised(pex, megabytes):
     assert Path(pex).stat().st_size <= megabytes * MEGABYTE
 

@@ -1,0 +1,1 @@
+"""Fraud on card payments, caught as it happens."""

@@ -248,7 +248,7 @@ class _View:
     def members(
         self, window: timedelta, rows: Int64 | None = None
     ) -> Iterator[tuple[Int64, "_Members"]]:
-        """Yield the windows of `rows` (default: all) and their members, a bounded number at once."""
+        """Yield the windows of `rows` (default: all) and their members, some at a time."""
         place = self.range_of(window)
         rows = np.arange(len(self.moments)) if rows is None else rows
         held = place.end[rows] - place.start[rows]

@@ -28,10 +28,14 @@ class ForeignState(ValueError):
     """The checkpoint was made with another feature set, or for other topics."""
 
 
+class StreamStopped(ValueError):
+    """A batch came when the stream was being stopped. It is the first one of the next run."""
+
+
 def start(
     spark: SparkSession, settings: Settings, champion: Champion
 ) -> tuple[StreamingQuery, "Batches"]:
-    """Start the stream.
+    """Start the stream on a checkpoint that `claim` has bound to it.
 
     Returns
     -------
@@ -39,13 +43,7 @@ def start(
         Spark's handle of it.
     batches
         Ours: stop through `Batches.finish`, so that no batch is cut in the middle.
-
-    Raises
-    ------
-    ForeignState
-        If the checkpoint belongs to another feature set or other topics.
     """
-    claim(settings)
     batches = Batches(settings, champion)
     records = (
         spark.readStream.format("kafka")
@@ -53,6 +51,8 @@ def start(
         .option("subscribe", f"{settings.topics.transactions},{settings.topics.labels}")
         .option("startingOffsets", "earliest")
         .option("maxOffsetsPerTrigger", settings.most_records)
+        # As the trainer reads: what was aborted is in neither.
+        .option("kafka.isolation.level", "read_committed")
         .option("failOnDataLoss", "true")
         .load()
     )
@@ -73,23 +73,34 @@ class Batches:
         self._champion = champion
         self._written = settings.checkpoint / "written.json"
         self._between = threading.Lock()
+        self._finished = False
         self._models: dict[str, Broadcast[dict[str, bytes]]] = {}
 
     def process(self, records: DataFrame, batch: int) -> None:
-        """Score a batch. One that was written whole is not written again."""
+        """Score a batch. One that was written whole is not written again.
+
+        Raises
+        ------
+        StreamStopped
+            If `finish` was first. Spark then knows that the batch is not done.
+        """
         with self._between:
+            if self._finished:
+                raise StreamStopped(f"batch {batch} is left to the next run")
             if batch <= self._last_written():
                 return
             bundle = self._champion.for_batch(batch)
             self._results(records, batch, bundle).write.format("kafka").option(
                 "kafka.bootstrap.servers", self._settings.bootstrap_servers
             ).save()
-            self._written.write_bytes(orjson.dumps({"batch": batch}))
+            _write_whole(self._written, {"batch": batch})
 
     def finish(self, query: StreamingQuery) -> None:
         """Stop the stream between two batches."""
         with self._between:
-            query.stop()
+            self._finished = True
+        # Not under the lock: Spark waits here for a batch that it has just handed to `process`.
+        query.stop()
 
     def _results(self, records: DataFrame, batch: int, bundle: Bundle) -> DataFrame:
         settings = self._settings
@@ -137,7 +148,7 @@ def claim(settings: Settings) -> None:
     owner = settings.checkpoint / "owner.json"
     settings.checkpoint.mkdir(parents=True, exist_ok=True)
     if not owner.exists():
-        owner.write_bytes(orjson.dumps(ours))
+        _write_whole(owner, ours)
     theirs = orjson.loads(owner.read_bytes())
     for name, value in ours.items():
         if theirs.get(name) != value:
@@ -145,6 +156,13 @@ def claim(settings: Settings) -> None:
                 f"{settings.checkpoint} belongs to {name} {theirs.get(name)}, not {value}: "
                 "give another --checkpoint; the new one is built from the topic"
             )
+
+
+def _write_whole(file: Path, document: object) -> None:
+    # A kill in the middle must not leave half a file, on which no run could go on.
+    scratch = file.with_suffix(".new")
+    scratch.write_bytes(orjson.dumps(document))
+    scratch.replace(file)
 
 
 def session(master: str, cache: Path, tasks: int) -> SparkSession:

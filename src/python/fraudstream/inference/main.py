@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import shutil
 import sys
 from typing import Any
 
@@ -22,6 +23,10 @@ log = structlog.get_logger()
 
 class SparkMissing(LookupError):
     """No Spark was found to run on."""
+
+
+class JavaMissing(LookupError):
+    """No Java was found for Spark to run on."""
 
 
 class StreamFailed(ValueError):
@@ -100,11 +105,13 @@ def run_stream(
     """
     cluster.require_topics(topics.names())
     _find_spark(spark_home or os.environ.get("SPARK_HOME"), master)
+    _require_java()
     # An answer within seconds, or the last good model: the stream does not wait for a registry.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     from fraudstream.inference.champion import Champion
     from fraudstream.inference.champion import Registry
+    from fraudstream.inference.job import claim
     from fraudstream.inference.job import session
     from fraudstream.inference.job import start
     from fraudstream.inference.tasks import Settings
@@ -116,6 +123,7 @@ def run_stream(
     champion = Champion(Registry(tracking_uri, model_name), checkpoint / "models", DEFAULT)
     serving = champion.current()
     log.info("model", name=serving.name, version=serving.version, threshold=serving.threshold)
+    claim(settings)
     cache = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fraudstream"
     with stop_requests() as stop:
         spark = session(master, cache, tasks)
@@ -125,6 +133,10 @@ def run_stream(
             while query.isActive and not stop.wait(0.2):
                 pass
             if stop.is_set():
+                if not debug:
+                    # A batch that comes now is refused. Spark would log that as an error, with
+                    # its stack trace.
+                    spark.sparkContext.setLogLevel("OFF")
                 batches.finish(query)
                 log.info("stream stopped")
             elif (error := query.exception()) is not None:
@@ -159,6 +171,20 @@ def _find_spark(home: str | None, master: str) -> None:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     else:
         os.environ.setdefault("PYSPARK_PYTHON", f"./{Path(pex).name}")
+
+
+def _require_java() -> None:
+    """See that there is the Java that Spark's scripts will start.
+
+    Raises
+    ------
+    JavaMissing
+        If there is none.
+    """
+    home = os.environ.get("JAVA_HOME")
+    if shutil.which("java", path=str(Path(home) / "bin") if home else None) is None:
+        where = f"in JAVA_HOME ({home})" if home else "on PATH, and JAVA_HOME is not set"
+        raise JavaMissing(f"no java {where}: install Java 17 or 21")
 
 
 def _cause(message: str, debug: bool) -> Any:

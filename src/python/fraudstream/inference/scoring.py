@@ -58,6 +58,10 @@ _NONE = np.zeros(0, dtype=np.int64)
 _NO_EVENTS = Events(_NONE, _NONE, _NONE, {LABEL: np.zeros(0)})
 _LABEL_LAYOUT = Layout(numbers=(LABEL,), identities=())
 
+#: The most bytes of a rejected record that its dead letter holds: in base64 they stay below what a
+#: broker takes by default. A record that is larger still must not stop the stream.
+_MOST_ORIGINAL = 600_000
+
 #: What the first step hands to the second, one row a record. Columns of another kind are null.
 HANDED_ON = pa.schema(
     [
@@ -258,7 +262,8 @@ def merchant_step(
     records = _merged(
         store.read(list(names.values()), layout), layout.pack(merchant, time_us, clock_us, known)
     )
-    label_names = {key: f"label:{name}" for key, name in names.items()}
+    # No merchant is named like this: the schema allows no slash in an id.
+    label_names = {key: f"{name}/labels" for key, name in names.items()}
     label_records = _merged(
         store.read(list(label_names.values()), _LABEL_LAYOUT),
         _LABEL_LAYOUT.pack(
@@ -371,8 +376,8 @@ def _dead_letters(rejected: pa.Table, to: Destinations) -> pa.Table:
         orjson.dumps(
             {
                 "stage": "inference",
-                "reason": row["reason"],
-                "original": base64.b64encode(row["original"] or b"").decode(),
+                "reason": row["reason"] + _cut(row["original"] or b""),
+                "original": base64.b64encode((row["original"] or b"")[:_MOST_ORIGINAL]).decode(),
                 "topic": row["topic"],
                 "partition": row["partition"],
                 "offset": row["offset"],
@@ -385,6 +390,12 @@ def _dead_letters(rejected: pa.Table, to: Destinations) -> pa.Table:
     ]
     keys = [None] * len(documents)
     return pa.table([[to.dead_letters] * len(documents), keys, documents], schema=OUTGOING)
+
+
+def _cut(original: bytes) -> str:
+    if len(original) <= _MOST_ORIGINAL:
+        return ""
+    return f" (the first {_MOST_ORIGINAL:,} of {len(original):,} bytes are kept)"
 
 
 def _sampled(transaction: Int64, share: float) -> npt.NDArray[np.bool_]:
