@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import sys
 
 from fraudstream.demo.main import default_cache
 
@@ -28,3 +29,8 @@ def mlflow() -> list[str]:
     if not program.exists():
         raise LookupError(f"{program} does not exist: set FRAUDSTREAM_TEST_MLFLOW to MLflow's CLI")
     return [str(program)]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment in which an interpreter of our own finds our sources."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

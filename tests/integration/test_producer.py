@@ -57,7 +57,11 @@ class Producer:
 
     def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            self.command(name, *arguments), capture_output=True, timeout=120, check=False
+            self.command(name, *arguments),
+            capture_output=True,
+            timeout=120,
+            check=False,
+            env=apps.environment(),
         )
 
     def report(self, name: str, *arguments: str) -> dict[str, Any]:
@@ -157,7 +161,9 @@ def test_told_to_stop_it_flushes_and_reports(
 ) -> None:
     truth = tmp_path / "truth.jsonl"
     command = producer.command("simulate", *_WORLD, "--live", f"--truth={truth}", "--json")
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=apps.environment()
+    )
     try:
         deadline = time.monotonic() + _DEADLINE_S
         while not (truth.exists() and truth.stat().st_size) and time.monotonic() < deadline:
@@ -203,7 +209,7 @@ def test_a_recorded_file_is_replayed_with_its_labels(producer: Producer, tmp_pat
     maps = [f"--map={field}={column}" for field, column in names.items()]
     began = time.monotonic()
     report = producer.report(
-        "replay", str(file), *maps, "--set=currency=EUR", "--label=fraud", "--label-delay=0",
+        "replay", str(file), *maps, "--set=currency=EUR", "--label=fraud", "--label-delay=0d",
         "--speed=60x",
     )  # fmt: skip
     assert time.monotonic() - began >= 1
@@ -250,7 +256,9 @@ def test_a_broker_that_goes_away_is_a_failure_and_not_a_loss_without_a_word(
         command = made.command(
             "simulate", *_WORLD, "--live", "--delivery-timeout=3", f"--truth={truth}"
         )
-        running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        running = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=apps.environment()
+        )
         try:
             deadline = time.monotonic() + _DEADLINE_S
             while not (truth.exists() and truth.stat().st_size) and time.monotonic() < deadline:

@@ -1,6 +1,9 @@
 """A reason names what the served model itself reacts to."""
 
+import os
 from pathlib import Path
+import subprocess
+import sys
 from unittest import mock
 
 import numpy as np
@@ -103,3 +106,20 @@ def test_frauds_do_not_move_what_is_usual() -> None:
 def test_without_a_legitimate_transaction_nothing_is_usual() -> None:
     with pytest.raises(ValueError, match="expected a legitimate transaction"):
         usual_values(np.ones((2, 1)), np.array([True, True]))
+
+
+def test_what_serves_imports_neither_torch_nor_mlflow() -> None:
+    program = (
+        "import sys, fraudstream.model.bundle, fraudstream.model.reasons;"
+        "print([n for n in ('torch', 'mlflow', 'onnx', 'sklearn') if n in sys.modules])"
+    )
+    # Where our sources lie is known to this process, and not always to its interpreter.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert done.stdout.strip() == "[]"

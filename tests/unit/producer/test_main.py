@@ -82,7 +82,7 @@ def test_the_future_is_not_simulated(arguments: list[str], said: str) -> None:
         (["--speed=0x"], "expected full, real, or a factor"),
         (["--speed=infx"], "expected full, real, or a factor"),
         (["--speed=nan"], "expected full, real, or a factor"),
-        (["--label-delay=-1"], "--label-delay"),
+        (["--label-delay=week"], "--label-delay"),
     ],
 )
 def test_a_replay_that_makes_no_sense_is_refused(

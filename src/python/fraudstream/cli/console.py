@@ -7,7 +7,9 @@ Exit codes: 0 done; 1 refused, with the reason on stderr; 2 the command line its
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 import logging
+import re
 import sys
 from typing import Any
 from typing import NoReturn
@@ -30,6 +32,7 @@ INTERRUPTED = 130
 stderr = Console(stderr=True)
 
 _Command = Callable[..., Any]
+_UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 
 
 def configure_logging(debug: bool) -> None:
@@ -130,6 +133,23 @@ def _one_line(error: BaseException) -> str:
     # A KeyError's text is the key in quotes; its arguments are what was meant.
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return " ".join(text.split()) or type(error).__name__
+
+
+class Duration(click.ParamType):
+    """A duration such as ``7d``, ``12h`` or ``90m``."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Return the duration; see `click.ParamType.convert`."""
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([dhm])", value)
+        if not found:
+            self.fail(f"expected a duration such as 7d, 12h or 90m, got {value!r}", param, ctx)
+        return float(found[1]) * _UNITS[found[2]]
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from rich.text import Text
 from fraudstream.demo.report import Ledger
 from fraudstream.demo.report import percentiles_ms
 
-_ALERTS_SHOWN = 12
+_ALERTS_SHOWN = 6
 _RATE_OVER_S = 5.0
 _LINE_EVERY_S = 5.0
 # Latency is shown as of the latest scores, so that it tells how things are and not how they were.

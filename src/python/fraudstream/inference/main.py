@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
+import re
 import shutil
 import sys
-from typing import Any
 
 import click
 import structlog
@@ -17,6 +17,9 @@ from fraudstream.features.definitions import DEFAULT
 from fraudstream.kafka.options import kafka_options
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
+
+# An error as Python and Java write it: the class, perhaps within a package, and the message.
+_ERROR = re.compile(r"(?:Caused by: )?(?:\w+\.)*([A-Z]\w*: .+)")
 
 log = structlog.get_logger()
 
@@ -187,13 +190,22 @@ def _require_java() -> None:
         raise JavaMissing(f"no java {where}: install Java 17 or 21")
 
 
-def _cause(message: str, debug: bool) -> Any:
+def _cause(message: str, debug: bool) -> str:
+    """Return in one line why the stream ended, from what Spark says of it.
+
+    Spark quotes the stacks of Python and of Java, the outermost error first.
+
+    Examples
+    --------
+    >>> _cause("Job aborted\\nCaused by: a.TimeoutException: no broker\\n=== Streaming Query", False)
+    'the stream ended: TimeoutException: no broker (--debug shows all)'
+    """
     if debug:
         return message
-    # Spark quotes the Python and the Java stack; what happened is in the last line of Python's.
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    python = [line for line in lines if line.partition(":")[0].endswith(("Error", "Refused"))]
-    return f"the stream ended: {(python or lines)[0]} (--debug shows all)"
+    lines = [line.strip() for line in message.partition("=== Streaming Query")[0].splitlines()]
+    named = [found for line in lines if (found := _ERROR.fullmatch(line))]
+    what = named[-1].group(1) if named else next(filter(None, lines), "Spark does not say why")
+    return f"the stream ended: {what} (--debug shows all)"
 
 
 if __name__ == "__main__":

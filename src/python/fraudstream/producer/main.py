@@ -16,6 +16,7 @@ from typing import Any
 import click
 import orjson
 
+from fraudstream.cli.console import Duration
 from fraudstream.cli.console import debug_option
 from fraudstream.cli.console import option
 from fraudstream.cli.console import progress_bar
@@ -239,7 +240,7 @@ def simulate(
     as_json: bool,
     debug: bool,
 ) -> None:
-    r"""Send simulated transactions: a history as fast as possible, or live traffic.
+    """Send simulated transactions: a history as fast as possible, or live traffic.
 
     A history of 45 days, then live traffic that goes on where it has ended:
 
@@ -355,9 +356,8 @@ def _refuse_mixture(context: click.Context, live: bool) -> None:
 @option("--label", metavar="COLUMN", help="The column that says which were frauds: 1 or true.")
 @option(
     "--label-delay",
-    type=click.FloatRange(0),
-    default=7.0,
-    metavar="DAYS",
+    type=Duration(),
+    default="7d",
     help="How long after its transaction a label is known.",
 )
 @option(
@@ -378,28 +378,26 @@ def replay(
     columns: tuple[tuple[str, str], ...],
     constants: tuple[tuple[str, str], ...],
     label: str | None,
-    label_delay: float,
+    label_delay: timedelta,
     speed: Pace,
     delivery_timeout: float,
     as_json: bool,
     debug: bool,
 ) -> None:
-    r"""Send the transactions of FILE (.csv or .parquet), in the order of their event times.
+    """Send the transactions of FILE (.csv or .parquet), in the order of their event times.
 
     A field of the schema is taken from the column of its own name, or from the one that --map
     names. Required are transaction_id, event_time, card_id, merchant_id and amount.
 
     \b
-      producer.pex replay payments.csv --map card_id=customer --map event_time=paid_at \
+      producer.pex replay payments.csv --map card_id=customer --map event_time=paid_at \\
         --set currency=EUR --label is_fraud --speed 60x
 
     Labels are sent between the transactions, when they would have become known. Those that would
     have become known after the last transaction are not sent.
     """
     with stderr.status(f"reading {file.name}"):
-        recording = Recording(
-            file, dict(columns), dict(constants), label, timedelta(days=label_delay)
-        )
+        recording = Recording(file, dict(columns), dict(constants), label, label_delay)
     if not recording.in_order:
         click.echo(f"{file} is not in the order of event time: it has been sorted", err=True)
     agenda = recording.agenda()

@@ -7,7 +7,6 @@ from datetime import timedelta
 import json
 import os
 from pathlib import Path
-import re
 import tempfile
 import time
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from fraudstream.cli.console import Duration
 from fraudstream.cli.console import debug_option
 from fraudstream.cli.console import option
 from fraudstream.cli.console import progress_bar
@@ -44,24 +44,6 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-_UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
-
-
-class Duration(click.ParamType):
-    """A duration such as ``7d``, ``12h`` or ``90m``."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        """Return the duration; see `click.ParamType.convert`."""
-        if isinstance(value, timedelta):
-            return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([dhm])", value)
-        if not found:
-            self.fail(f"expected a duration such as 7d, 12h or 90m, got {value!r}", param, ctx)
-        return float(found[1]) * _UNITS[found[2]]
 
 
 def registry_options(command: Any) -> Any:
@@ -114,7 +96,7 @@ def trainer() -> None:
 @option(
     "--min-precision",
     type=click.FloatRange(0, 1),
-    default=0.80,
+    default=0.90,
     help="The threshold gives the most recall with at least this precision.",
 )
 @option("--seed", type=int, default=0, help="Of the weights and of all that is drawn.")
@@ -145,7 +127,7 @@ def train(
     as_json: bool,
     debug: bool,
 ) -> None:
-    r"""Train a model, register it, and make it the champion if it is better.
+    """Train a model, register it, and make it the champion if it is better.
 
     \b
     Example:
