@@ -264,8 +264,8 @@ def split(records: list[Record], parts: int) -> list[list[Record]]:
 @pytest.fixture(scope="module")
 def story(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Story:
     folder = tmp_path_factory.mktemp("story")
-    records = dirty_topics(days=6, cards=60, seed=11)
-    # Labels go on for weeks after the last transaction, and nothing would be seen of them.
+    records = dirty_topics(days=28, cards=30, seed=13)
+    # Labels go on for weeks after the last transaction; nothing would be seen of those.
     ends = max(i for i, record in enumerate(records) if record.topic == TOPICS.transactions)
     first, second, third, *small, in_flight, meanwhile, last = split(records[: ends + 1], 16)
     story = Story(folder / "checkpoint")

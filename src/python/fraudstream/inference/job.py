@@ -190,6 +190,9 @@ def session(master: str, cache: Path, tasks: int) -> SparkSession:
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
     }
+    if master.startswith("local"):
+        # All of it is one process on this machine, and nobody else's to reach.
+        settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
     builder = SparkSession.builder.appName(NAME).master(master)
     for name, value in settings.items():
         builder = builder.config(name, value)

@@ -1,0 +1,19 @@
+"""The examples in the room's docstrings run."""
+
+import doctest
+from types import ModuleType
+
+import pytest
+
+from fraudstream.inference import champion
+from fraudstream.inference import main
+from fraudstream.inference import scoring
+from fraudstream.inference import store
+from fraudstream.inference import tasks
+
+
+@pytest.mark.parametrize(
+    "module", [champion, main, scoring, store, tasks], ids=lambda module: module.__name__
+)
+def test_every_example_gives_what_it_shows(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0

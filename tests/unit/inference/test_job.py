@@ -1,0 +1,137 @@
+"""A checkpoint has one owner, a written batch is not written again, and none is cut by a stop."""
+
+from pathlib import Path
+import threading
+
+import orjson
+import pytest
+
+from fraudstream.features.definitions import DEFAULT
+from fraudstream.features.definitions import FeatureSet
+from fraudstream.inference.job import Batches
+from fraudstream.inference.job import ForeignState
+from fraudstream.inference.job import StreamStopped
+from fraudstream.inference.job import claim
+from fraudstream.inference.tasks import Settings
+from fraudstream.kafka.topics import Topics
+
+_DEADLINE_S = 10
+
+
+def settings(
+    checkpoint: Path, topics: Topics | None = None, feature_set: FeatureSet = DEFAULT
+) -> Settings:
+    return Settings("kafka:9092", topics or Topics(), checkpoint, feature_set, 1_000, 0.0)
+
+
+class NoModel:
+    """A champion that must not be asked."""
+
+    def for_batch(self, batch):
+        raise AssertionError(f"batch {batch} is scored")
+
+
+class Query:
+    """A query whose stop waits for a batch that is being handed over, as Spark's does."""
+
+    def __init__(self, hand_over=None):
+        self.hand_over = hand_over
+        self.stopped = False
+
+    def stop(self):
+        if self.hand_over is not None:
+            self.hand_over.start()
+            self.hand_over.join(_DEADLINE_S)
+        self.stopped = self.hand_over is None or not self.hand_over.is_alive()
+
+
+def test_a_checkpoint_can_be_claimed_again_by_its_owner(tmp_path):
+    claim(settings(tmp_path / "new"))
+    claim(settings(tmp_path / "new"))
+
+
+@pytest.mark.parametrize(
+    ("other", "problem"),
+    [
+        ({"topics": Topics(transactions="others")}, "belongs to transactions Vishwa.*not others"),
+        ({"topics": Topics(labels="others")}, "belongs to labels fraud-labels, not others"),
+        (
+            {"feature_set": FeatureSet("default", 2, DEFAULT.features)},
+            r"belongs to feature_set default\.v1@.*, not default\.v2@",
+        ),
+    ],
+)
+def test_a_checkpoint_of_other_topics_or_features_is_refused(tmp_path, other, problem):
+    claim(settings(tmp_path))
+    with pytest.raises(ForeignState, match=problem):
+        claim(settings(tmp_path, **other))
+
+
+def test_topics_of_results_may_change(tmp_path):
+    claim(settings(tmp_path))
+    claim(settings(tmp_path, Topics(scores="elsewhere")))
+
+
+def test_a_batch_that_was_written_is_not_scored_again(tmp_path):
+    (tmp_path / "written.json").write_bytes(orjson.dumps({"batch": 7}))
+    batches = Batches(settings(tmp_path), NoModel())
+    batches.process(None, 7)
+    with pytest.raises(AssertionError, match="batch 8 is scored"):
+        batches.process(None, 8)
+
+
+def test_after_a_stop_a_batch_is_left_to_the_next_run(tmp_path):
+    batches = Batches(settings(tmp_path), NoModel())
+    query = Query()
+    batches.finish(query)
+    assert query.stopped
+    with pytest.raises(StreamStopped, match="batch 0 is left to the next run"):
+        batches.process(None, 0)
+
+
+def test_a_batch_that_comes_in_the_midst_of_a_stop_does_not_hold_it_up(tmp_path):
+    batches = Batches(settings(tmp_path), NoModel())
+    refused = threading.Event()
+
+    def hand_over():
+        try:
+            batches.process(None, 0)
+        except StreamStopped:
+            refused.set()
+
+    query = Query(threading.Thread(target=hand_over, daemon=True))
+    batches.finish(query)
+    assert query.stopped
+    assert refused.is_set()
+
+
+def test_a_stop_waits_for_the_batch_at_hand(tmp_path):
+    scoring, go_on = threading.Event(), threading.Event()
+    events = []
+
+    class SlowModel:
+        def for_batch(self, batch):
+            scoring.set()
+            assert go_on.wait(_DEADLINE_S)
+            events.append("scored")
+            raise LookupError("far enough")
+
+    class Watching(Query):
+        def stop(self):
+            events.append("stopped")
+
+    batches = Batches(settings(tmp_path), SlowModel())
+
+    def process():
+        with pytest.raises(LookupError):
+            batches.process(None, 0)
+
+    at_hand = threading.Thread(target=process)
+    at_hand.start()
+    assert scoring.wait(_DEADLINE_S)
+    stopping = threading.Thread(target=batches.finish, args=(Watching(),))
+    stopping.start()
+    go_on.set()
+    at_hand.join(_DEADLINE_S)
+    stopping.join(_DEADLINE_S)
+    assert events == ["scored", "stopped"]

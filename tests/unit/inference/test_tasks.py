@@ -1,0 +1,170 @@
+"""The tasks that run on Spark's workers: Arrow batches in, rows out, whatever the cut."""
+
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pytest
+
+from fraudstream.inference.scoring import LABELLED
+from fraudstream.inference.scoring import REJECTED
+from fraudstream.inference.scoring import TRANSACTION
+from fraudstream.inference.tasks import Settings
+from fraudstream.inference.tasks import card_task
+from fraudstream.inference.tasks import merchant_task
+from fraudstream.kafka.topics import Topics
+from fraudstream.model.bundle import BundleRefused
+from fraudstream.model.bundle import load_bundle
+from unit.model.example_bundles import TINY
+from unit.model.example_bundles import write_tiny
+
+TOPICS = Topics()
+RECORDS = pa.schema(
+    [
+        ("topic", pa.string()),
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+        ("appended_ms", pa.int64()),
+        ("value", pa.binary()),
+    ]
+)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings("kafka:9092", TOPICS, tmp_path, TINY, 1_000, 1.0)
+
+
+class Broadcast:
+    """A model's files, as Spark's broadcast gives them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.value = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.fixture
+def model(tmp_path):
+    write_tiny(tmp_path / "bundle")
+    return Broadcast(tmp_path / "bundle")
+
+
+def transaction(number: int, card: str = "c1", merchant: str = "m1") -> bytes:
+    return orjson.dumps(
+        {
+            "transaction_id": f"t{number}",
+            "event_time": f"2026-01-01T00:{number:02}:00Z",
+            "card_id": card,
+            "merchant_id": merchant,
+            "amount": 10.0 + number,
+        }
+    )
+
+
+def label(number: int) -> bytes:
+    return orjson.dumps(
+        {
+            "transaction_id": f"t{number}",
+            "card_id": "c1",
+            "merchant_id": "m1",
+            "event_time": f"2026-01-01T00:{number:02}:00Z",
+            "is_fraud": True,
+            "labelled_at": "2026-01-02T00:00:00Z",
+            "source": "chargeback",
+        }
+    )
+
+
+def records(values, topic=TOPICS.transactions, first=0):
+    count = len(values)
+    return pa.record_batch(
+        [
+            pa.array([topic] * count, pa.string()),
+            pa.array([2] * count, pa.int32()),
+            pa.array(range(first, first + count), pa.int64()),
+            pa.array([1_800_000_000_000] * count, pa.int64()),
+            pa.array(values, pa.binary()),
+        ],
+        schema=RECORDS,
+    )
+
+
+def rows(task, *batches):
+    return [row for batch in task(batches) for row in batch.to_pylist()]
+
+
+def test_a_partition_without_records_gives_no_rows(settings):
+    assert rows(card_task(settings, 0)) == []
+    assert rows(card_task(settings, 0), records([])) == []
+    assert not settings.state.exists()
+
+
+def test_how_arrow_cuts_a_partition_does_not_matter(settings, tmp_path):
+    values = [transaction(n) for n in range(5)] + [b"?", None]
+    whole = rows(card_task(settings, 0), records(values))
+    other = Settings("kafka:9092", TOPICS, tmp_path / "other", TINY, 1_000, 1.0)
+    parts = [records(values[at : at + 3], first=at) for at in range(0, len(values), 3)]
+    np.testing.assert_equal(rows(card_task(other, 0), records([]), *parts), whole)
+    assert [row["kind"] for row in whole] == [TRANSACTION] * 5 + [REJECTED] * 2
+    assert [row["offset"] for row in whole] == list(range(7))
+    # TINY: the amount, the card's count in an hour and in a day, whether the device is new.
+    assert [row["card_features"][1] for row in whole[:5]] == [0, 1, 2, 3, 4]
+
+
+def test_the_next_batch_goes_on_from_what_the_last_one_left(settings):
+    rows(card_task(settings, 0), records([transaction(0), transaction(1)]))
+    after = rows(card_task(settings, 1), records([transaction(1), transaction(2)], first=2))
+    assert [(row["transaction_id"], row["card_features"][1]) for row in after] == [("t2", 2)]
+
+
+def test_labels_are_handed_on_to_their_merchant(settings):
+    labels = records([label(0), transaction(0)], TOPICS.labels)
+    told = rows(card_task(settings, 0), labels)
+    assert [row["kind"] for row in told] == [LABELLED, REJECTED]
+    [sold] = rows(card_task(settings, 0), records([transaction(0)]))
+    assert told[0]["bucket"] == sold["bucket"]
+
+
+def test_merchants_without_rows_need_no_model(settings):
+    task = merchant_task(settings, "1", "0" * 64, Broadcast(settings.checkpoint))
+    assert rows(task) == []
+
+
+def test_scores_and_dead_letters_go_out_to_their_topics(settings, model, tmp_path):
+    bundle = load_bundle(tmp_path / "bundle", TINY, "3")
+    values = [transaction(0, merchant="m1"), transaction(1, "c2", "m2"), b"?"]
+    handed = list(card_task(settings, 0)([records(values)]))
+    out = rows(merchant_task(settings, "3", bundle.digest, model), *handed)
+    by_topic = {}
+    for row in out:
+        by_topic.setdefault(row["topic"], []).append(orjson.loads(row["value"]))
+    scores = {score["transaction_id"]: score for score in by_topic[TOPICS.scores]}
+    assert scores.keys() == {"t0", "t1"}
+    assert {score["model_version"] for score in scores.values()} == {"3"}
+    assert [letter["offset"] for letter in by_topic[TOPICS.dead_letters]] == [2]
+    alerts = [score for score in by_topic[TOPICS.scores] if score["is_alert"]]
+    assert by_topic.get(TOPICS.predicted, []) == alerts
+
+
+def test_a_merchant_cannot_be_named_into_the_labels_of_another(settings, model, tmp_path):
+    bundle = load_bundle(tmp_path / "bundle", TINY, "1")
+    task = merchant_task(settings, "1", bundle.digest, model)
+    names = ["label:m1", "m1:labels", "m1.labels", "m1-labels", "m1_labels"]
+    steps = [
+        records([label(0)], TOPICS.labels),
+        *(records([transaction(n, merchant=name)], first=n) for n, name in enumerate(names)),
+    ]
+    for batch, some in enumerate(steps):
+        handed = pa.Table.from_batches(card_task(settings, batch)([some]))
+        # All in one store, as chance could have it.
+        place = handed.column_names.index("bucket")
+        handed = handed.set_column(place, "bucket", pa.array([0], pa.int32()))
+        scores = [row for row in rows(task, *handed.to_batches()) if row["topic"] == "scores"]
+        assert len(scores) == (batch > 0)
+
+
+def test_a_model_that_reaches_a_worker_damaged_is_refused(settings, model):
+    model.value["model.onnx"] = b"damaged"
+    handed = list(card_task(settings, 0)([records([transaction(0)])]))
+    with pytest.raises(BundleRefused):
+        rows(merchant_task(settings, "1", "1" * 64, model), *handed)
