@@ -146,6 +146,8 @@ def train(
     from fraudstream.trainer.train import train as fit
 
     seconds: dict[str, float] = {}
+    # What is out of reach is told before anything is read.
+    cluster.require_topics((topics.transactions, topics.labels))
     registry = Registry(tracking_uri, model_name)
     registry.check()
     with _timed(seconds, "read"):
