@@ -191,6 +191,11 @@ class Show:
 
     def _start_stack(self, running: ExitStack) -> None:
         with self._steps.step("start", "Starting Kafka, and MLflow beside it"):
+            # A PEX unpacks itself when it first runs, the trainer's for half a minute: that goes on
+            # while others are waited for. Whoever runs it meanwhile waits for what is left.
+            unpacking = self._app("trainer", "train", "--help", log="unpacking")
+            running.callback(unpacking.stop)
+            unpacking.start()
             running.callback(self._mlflow.stop)
             self._mlflow.start()
             running.callback(self._broker.stop)
