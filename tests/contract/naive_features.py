@@ -10,6 +10,7 @@ from datetime import datetime
 from datetime import timedelta
 import math
 import statistics
+from typing import Any
 
 from fraudstream.features.definitions import VISIBILITY_LAG
 from fraudstream.features.definitions import Feature
@@ -57,7 +58,7 @@ def without_copies(records: Sequence) -> list:
     return list(kept.values())
 
 
-def clock(records: Sequence, one, time_of) -> int:
+def clock(records: Sequence, one: Any, time_of: Any) -> int:
     """The latest time that the partition of `one` had shown when it arrived."""
     return max(
         time_of(r) for r in records if r.partition == one.partition and r.offset <= one.offset

@@ -62,7 +62,7 @@ class Demo:
                 self.process.wait(0.1)
 
     def result(self) -> dict[str, Any]:
-        return orjson.loads(self.report.read_bytes())  # type: ignore[no-any-return]
+        return orjson.loads(self.report.read_bytes())
 
     def end(self) -> int:
         """Return the exit code, having seen that nothing is left behind."""

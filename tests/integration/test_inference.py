@@ -137,10 +137,10 @@ class Stack:
     def records(self) -> list[Record]:
         """Return what the topics of input really hold, as a replay reads it."""
         return [
-            Record(topic, *place, value or b"", None)
+            Record(topic, partition, offset, appended_ms, value or b"", None)
             for topic in (TOPICS.transactions, TOPICS.labels)
             for part in read(self.cluster, topic, spans(self.cluster, topic))
-            for *place, value in zip(
+            for partition, offset, appended_ms, value in zip(
                 part.partition.tolist(),
                 part.offset.tolist(),
                 part.appended_ms.tolist(),
