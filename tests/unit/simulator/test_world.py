@@ -29,7 +29,7 @@ from fraudstream.simulator.world import random_stream
 )
 def test_an_impossible_specification_is_refused(change: dict[str, float], message: str) -> None:
     with pytest.raises(WorldError, match=message):
-        WorldSpec(**change)  # type: ignore[arg-type]
+        WorldSpec(**change)
 
 
 def test_a_day_too_long_before_the_start_is_refused() -> None:
