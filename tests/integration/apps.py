@@ -1,8 +1,11 @@
 """Where the integration tests find what they start."""
 
+from collections.abc import Callable
 import os
 from pathlib import Path
+import subprocess
 import sys
+import time
 
 from fraudstream.demo.main import default_cache
 
@@ -34,3 +37,17 @@ def mlflow() -> list[str]:
 def environment() -> dict[str, str]:
     """Return the environment in which an interpreter of our own finds our sources."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def await_that(
+    condition: Callable[[], bool], program: subprocess.Popen[bytes], deadline_s: float
+) -> None:
+    """Wait until something is so; fail if the program ends before, or the deadline passes."""
+    deadline = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not so after {deadline_s:.0f} s"
+        try:
+            program.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        raise AssertionError(f"the program ended early, with exit code {program.returncode}")

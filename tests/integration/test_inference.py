@@ -70,9 +70,8 @@ def await_that(condition: Callable[[], bool], app: Process) -> None:
     """Wait until something is so, as long as the app runs and a deadline has not passed."""
     deadline = time.monotonic() + _DEADLINE_S
     while not condition():
-        assert app.running, app.failure("ended early")
         assert time.monotonic() < deadline, app.failure("was too slow")
-        time.sleep(_POLL_S)
+        assert app.wait(_POLL_S) is None, app.failure("ended early")
 
 
 @dataclass

@@ -78,6 +78,10 @@ class Producer:
         return [orjson.loads(found[place] or b"") for place in sorted(found)]
 
 
+def has_content(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
+
+
 @pytest.fixture
 def producer(broker: KafkaBroker) -> Producer:
     made = Producer(broker, uuid4().hex)
@@ -165,10 +169,7 @@ def test_told_to_stop_it_flushes_and_reports(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=apps.environment()
     )
     try:
-        deadline = time.monotonic() + _DEADLINE_S
-        while not (truth.exists() and truth.stat().st_size) and time.monotonic() < deadline:
-            assert running.poll() is None
-            time.sleep(0.05)
+        apps.await_that(lambda: has_content(truth), running, _DEADLINE_S)
         running.send_signal(number)
         output, talk = running.communicate(timeout=30)
     finally:
@@ -260,10 +261,9 @@ def test_a_broker_that_goes_away_is_a_failure_and_not_a_loss_without_a_word(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=apps.environment()
         )
         try:
-            deadline = time.monotonic() + _DEADLINE_S
-            while not (truth.exists() and truth.stat().st_size) and time.monotonic() < deadline:
-                assert running.poll() is None
-                time.sleep(0.05)
+            apps.await_that(
+                lambda: truth.exists() and truth.stat().st_size > 0, running, _DEADLINE_S
+            )
             mortal.stop()
             _, talk = running.communicate(timeout=100)
         finally:
