@@ -29,11 +29,6 @@ from contract.dirty_topics import Record
 from contract.dirty_topics import dirty_topics
 from contract.dirty_topics import replayed
 from fraudstream.cli.console import run
-from fraudstream.demo.process import Process
-from fraudstream.demo.process import free_port
-from fraudstream.demo.stack import KafkaBroker
-from fraudstream.demo.stack import MlflowServer
-from fraudstream.demo.stack import spark_home
 from fraudstream.features.definitions import DEFAULT
 from fraudstream.features.definitions import VISIBILITY_LAG
 from fraudstream.inference.main import inference
@@ -54,6 +49,11 @@ from fraudstream.model.network import predict
 from fraudstream.schema.validation import DEAD_LETTER
 from fraudstream.schema.validation import PREDICTION
 from fraudstream.schema.validation import validator
+from fraudstream.stack.jars import spark_home
+from fraudstream.stack.kafka import KafkaBroker
+from fraudstream.stack.mlflow import MlflowServer
+from fraudstream.stack.process import Process
+from fraudstream.stack.process import free_port
 from fraudstream.trainer.registry import Registry
 from integration import apps
 

@@ -15,7 +15,6 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from fraudstream.demo.stack import KafkaBroker
 from fraudstream.kafka.reading import read
 from fraudstream.kafka.reading import spans
 from fraudstream.kafka.topics import Cluster
@@ -24,6 +23,7 @@ from fraudstream.schema.validation import DEAD_LETTER
 from fraudstream.schema.validation import LABEL
 from fraudstream.schema.validation import TRANSACTION
 from fraudstream.schema.validation import validator
+from fraudstream.stack.kafka import KafkaBroker
 from integration import apps
 
 _START = "--start=2026-01-05T00:00:00Z"

@@ -10,16 +10,16 @@ from confluent_kafka import Producer
 import orjson
 import pytest
 
-from fraudstream.demo.process import ProcessFailed
-from fraudstream.demo.process import free_port
-from fraudstream.demo.stack import KafkaBroker
-from fraudstream.demo.stack import MlflowServer
 from fraudstream.kafka import topics as topics_module
 from fraudstream.kafka.reading import read
 from fraudstream.kafka.reading import spans
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 from fraudstream.kafka.topics import UnknownTopic
+from fraudstream.stack.kafka import KafkaBroker
+from fraudstream.stack.mlflow import MlflowServer
+from fraudstream.stack.process import ProcessFailed
+from fraudstream.stack.process import free_port
 from integration import apps
 
 _TOPICS = Topics()

@@ -16,8 +16,6 @@ import orjson
 import pytest
 
 from fraudstream.cli.console import run
-from fraudstream.demo.stack import KafkaBroker
-from fraudstream.demo.stack import MlflowServer
 from fraudstream.features.definitions import DEFAULT
 from fraudstream.kafka.reading import TopicChanged
 from fraudstream.kafka.reading import spans
@@ -28,6 +26,8 @@ from fraudstream.schema.decoding import decode_labels
 from fraudstream.schema.timestamps import to_us
 from fraudstream.simulator.stream import Simulation
 from fraudstream.simulator.world import WorldSpec
+from fraudstream.stack.kafka import KafkaBroker
+from fraudstream.stack.mlflow import MlflowServer
 from fraudstream.trainer.dataset import read_topic
 from fraudstream.trainer.main import trainer
 from fraudstream.trainer.registry import Registry

@@ -6,12 +6,11 @@ from types import ModuleType
 import pytest
 
 from fraudstream.demo import interrupts
-from fraudstream.demo import process
 from fraudstream.demo import report
 from fraudstream.demo import show
 from fraudstream.demo import view
 
-_MODULES = [interrupts, process, report, show, view]
+_MODULES = [interrupts, report, show, view]
 
 
 @pytest.mark.parametrize("module", _MODULES, ids=lambda module: module.__name__)

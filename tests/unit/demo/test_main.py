@@ -6,7 +6,6 @@ from pathlib import Path
 from click.testing import CliRunner
 import pytest
 
-from fraudstream.demo.main import default_cache
 from fraudstream.demo.main import demo
 
 _PROGRAMS = ("producer", "trainer", "inference", "mlflow")
@@ -61,11 +60,3 @@ def test_a_folder_to_keep_is_made_and_stays(
     outcome = CliRunner().invoke(demo, [*programs, "--keep", str(tmp_path / "new" / "kept")])
     assert outcome.exit_code == 0
     assert (tmp_path / "new" / "kept").is_dir()
-
-
-def test_the_cache_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert default_cache() == Path("/cache/fraudstream")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert default_cache() == Path("/home/me/.cache/fraudstream")

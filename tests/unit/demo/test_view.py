@@ -11,7 +11,6 @@ from fraudstream.demo.report import Ledger
 from fraudstream.demo.view import Alert
 from fraudstream.demo.view import LiveView
 from fraudstream.demo.view import Snapshot
-from fraudstream.demo.view import Steps
 from fraudstream.demo.view import reasons
 from fraudstream.demo.view import render
 from fraudstream.kafka.reading import Records
@@ -120,23 +119,3 @@ def test_alerts_are_shown_with_card_merchant_amount_score_reasons_and_truth() ->
 
 def test_an_absent_value_among_the_reasons_says_so() -> None:
     assert reasons(prediction("a")) == "amount_sum = 912.5, distance_km = absent"
-
-
-def test_steps_are_timed_and_shown_with_their_latest_news() -> None:
-    for terminal in (False, True):
-        to = console(terminal)
-        steps = Steps(to)
-        with steps.step("count", "Counting [all]") as tell:
-            tell("1 of 2")
-            tell("2 of [2]")
-        assert list(steps.seconds) == ["count"]
-        assert "Counting [all]: 0.0 s (2 of [2])" in text(to)
-
-
-def test_a_step_that_fails_is_not_shown_as_done() -> None:
-    to = console(terminal=False)
-    steps = Steps(to)
-    with pytest.raises(ValueError, match="broken"), steps.step("count", "Counting"):
-        raise ValueError("broken")
-    assert steps.seconds == {}
-    assert text(to) == ""

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from datetime import UTC
 from datetime import datetime
 from datetime import timedelta
-import os
 from pathlib import Path
 import tempfile
 from typing import Any
@@ -19,6 +18,7 @@ from fraudstream.cli.console import debug_option
 from fraudstream.cli.console import option
 from fraudstream.cli.console import run
 from fraudstream.cli.console import stderr
+from fraudstream.cli.folders import default_cache
 from fraudstream.demo.interrupts import Interrupts
 from fraudstream.demo.show import Apps
 from fraudstream.demo.show import Plan
@@ -116,15 +116,6 @@ def demo(
             f"{result['lost']} transactions were lost and {result['duplicates']} scored twice: "
             "run again with --keep FOLDER and look at inference.log there"
         )
-
-
-def default_cache() -> Path:
-    """Return where this user keeps what can be fetched again.
-
-    That is ``fraudstream`` in ``XDG_CACHE_HOME``, which is ``~/.cache`` if it is not set.
-    """
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "fraudstream"
 
 
 @contextmanager

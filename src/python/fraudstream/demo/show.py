@@ -15,24 +15,24 @@ from typing import Any
 import orjson
 from rich.console import Console
 
+from fraudstream.cli.steps import Steps
 from fraudstream.demo.interrupts import Interrupts
-from fraudstream.demo.process import Process
-from fraudstream.demo.process import ProcessFailed
-from fraudstream.demo.process import last_lines
 from fraudstream.demo.report import Ledger
 from fraudstream.demo.report import Truth
 from fraudstream.demo.report import read_ledger
 from fraudstream.demo.report import report
-from fraudstream.demo.stack import KafkaBroker
-from fraudstream.demo.stack import MlflowServer
-from fraudstream.demo.stack import spark_home
 from fraudstream.demo.traffic import Traffic
 from fraudstream.demo.view import LiveView
-from fraudstream.demo.view import Steps
 from fraudstream.kafka.reading import read
 from fraudstream.kafka.reading import spans
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
+from fraudstream.stack.jars import spark_home
+from fraudstream.stack.kafka import KafkaBroker
+from fraudstream.stack.mlflow import MlflowServer
+from fraudstream.stack.process import Process
+from fraudstream.stack.process import ProcessFailed
+from fraudstream.stack.process import last_lines
 
 # The simulator's cards make two and a half transactions a day on average, which says how fast
 # simulated time runs at a given rate.
@@ -119,7 +119,7 @@ class Show:
     folder
         Takes the data and the logs of everything that is started.
     cache
-        Keeps Kafka's and Spark's jars; see `fraudstream.demo.stack.resolve_kafka`.
+        Keeps the jars of Kafka and Spark, between runs.
     console
         Where people look.
     """

@@ -1,10 +1,7 @@
-"""What the demo shows: its steps, and the live traffic."""
+"""What the demo shows of the live traffic."""
 
 from collections import deque
-from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 import time
@@ -16,11 +13,6 @@ from rich.console import Console
 from rich.console import Group
 from rich.console import RenderableType
 from rich.live import Live
-from rich.markup import escape
-from rich.progress import Progress
-from rich.progress import SpinnerColumn
-from rich.progress import TextColumn
-from rich.progress import TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -32,59 +24,6 @@ _RATE_OVER_S = 5.0
 _LINE_EVERY_S = 5.0
 # Latency is shown as of the latest scores, so that it tells how things are and not how they were.
 _LATENCY_OVER = 2_000
-
-
-class Steps:
-    """Times the steps of the demo and shows each while it runs.
-
-    Parameters
-    ----------
-    console
-        Where to show them. On a terminal a step moves; elsewhere it is one line when it is done.
-
-    Attributes
-    ----------
-    seconds
-        How long each finished step took, by its name.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self.seconds: dict[str, float] = {}
-        self._console = console
-
-    @contextmanager
-    def step(self, name: str, doing: str) -> Iterator[Callable[[str], None]]:
-        """Show and time one step; yields a function that tells its latest news.
-
-        Parameters
-        ----------
-        name
-            Its key in `seconds`.
-        doing
-            What is done, for people.
-        """
-        started = time.monotonic()
-        news = ""
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[news]}"),
-        )
-        with Progress(
-            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
-        ) as progress:
-            task = progress.add_task(escape(doing), total=None, news="")
-
-            def tell(latest: str) -> None:
-                nonlocal news
-                news = latest
-                progress.update(task, news=escape(latest))
-
-            yield tell
-        self.seconds[name] = time.monotonic() - started
-        line = f"{doing}: {self.seconds[name]:.1f} s" + (f" ({news})" if news else "")
-        self._console.print(f"[green]✓[/green] {escape(line)}", highlight=False)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from fraudstream.demo.process import Process
-from fraudstream.demo.process import ProcessFailed
-from fraudstream.demo.process import free_port
-from fraudstream.demo.process import last_lines
+from fraudstream.stack.process import Process
+from fraudstream.stack.process import ProcessFailed
+from fraudstream.stack.process import free_port
+from fraudstream.stack.process import last_lines
 
 _DEADLINE_S = 20.0
 
@@ -162,7 +162,7 @@ def test_nothing_outlives_us_even_if_we_are_killed(tmp_path: Path) -> None:
         "import sys, time\n"
         f"sys.path[:] = {sys.path!r}\n"
         "from pathlib import Path\n"
-        "from fraudstream.demo.process import Process\n"
+        "from fraudstream.stack.process import Process\n"
         "command = ['sh', '-c', 'sleep 600 & echo $!; echo $$; wait']\n"
         f"Process('orphan', command, Path({str(tmp_path / 'log')!r})).start()\n"
         "print('started', flush=True)\n"

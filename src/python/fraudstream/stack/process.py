@@ -63,6 +63,9 @@ class Process:
     True
     """
 
+    #: What asks the program to end; a subclass knows better where another signal does.
+    stop_signal = signal.SIGTERM
+
     def __init__(
         self,
         name: str,
@@ -170,7 +173,7 @@ class Process:
             return None
         if self.running:
             # Only the program itself is asked: it knows in which order its children have to end.
-            self._child.send_signal(signal.SIGTERM)
+            self._child.send_signal(self.stop_signal)
             self.wait(timeout_s)
         self._kill_group()
         return self._child.wait()
@@ -239,3 +242,42 @@ def free_port() -> int:
                 continue
             return port
     raise ProcessFailed("no free TCP port was found between 20000 and 32000 on 127.0.0.1")
+
+
+def listens(port: int) -> bool:
+    """Return whether something listens on a TCP port of 127.0.0.1."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def run_to_end(
+    what: str,
+    command: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run a program until it ends by itself.
+
+    Parameters
+    ----------
+    what
+        What it does, for the error.
+    command, log, environment
+        As `Process` takes them.
+
+    Raises
+    ------
+    ProcessFailed
+        If it could not be started, or its exit code is not 0; the end of its log is told.
+    """
+    process = Process(what, command, log, environment)
+    process.start()
+    try:
+        code = process.wait()
+        if code != 0:
+            raise ProcessFailed(process.failure(f"failed with exit code {code}"))
+    finally:
+        process.stop()

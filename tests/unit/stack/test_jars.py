@@ -1,15 +1,15 @@
-"""Java, Spark and Kafka's jars are found, or said to be missing."""
+"""Java, Spark and jars are found, or said to be missing."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from fraudstream.demo import stack
-from fraudstream.demo.process import ProcessFailed
-from fraudstream.demo.stack import java
-from fraudstream.demo.stack import resolve_kafka
-from fraudstream.demo.stack import spark_home
+from fraudstream.stack import jars
+from fraudstream.stack.jars import java
+from fraudstream.stack.jars import resolve_jars
+from fraudstream.stack.jars import spark_home
+from fraudstream.stack.process import ProcessFailed
 
 
 @pytest.fixture
@@ -26,8 +26,12 @@ def java_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "spark"
     (home / "jars").mkdir(parents=True)
     (home / "jars" / "ivy-2.5.3.jar").touch()
-    monkeypatch.setattr(stack, "spark_home", lambda: home)
+    monkeypatch.setattr(jars, "spark_home", lambda: home)
     return tmp_path
+
+
+def resolve_some(cache: Path) -> Path:
+    return resolve_jars(cache, "some-1", ["org.example:some:1"])
 
 
 def ivy_does(java_home: Path, script: str) -> None:
@@ -39,7 +43,7 @@ def test_spark_home_is_the_package_that_carries_it() -> None:
 
 
 def test_a_missing_pyspark_says_what_it_is_needed_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack, "find_spec", lambda name: None)
+    monkeypatch.setattr(jars, "find_spec", lambda name: None)
     with pytest.raises(ProcessFailed, match="pyspark is not installed"):
         spark_home()
 
@@ -64,10 +68,10 @@ def test_jars_are_resolved_once_however_many_ask(java_home: Path) -> None:
     ivy_does(java_home, f'echo x >> \'{java_home}/calls\'; mkdir "$jars"; touch "$jars/k.jar"')
     cache = java_home / "cache"
     with ThreadPoolExecutor(4) as callers:
-        found = set(callers.map(resolve_kafka, [cache] * 8))
-    assert [jar.name for jars in found for jar in jars.iterdir()] == ["k.jar"]
+        found = set(callers.map(resolve_some, [cache] * 8))
+    assert [jar.name for folder in found for jar in folder.iterdir()] == ["k.jar"]
     assert (java_home / "calls").read_text() == "x\n"
-    assert sorted(entry.name for entry in cache.iterdir()) == ["kafka-4.3.1", "kafka-4.3.1.lock"]
+    assert sorted(entry.name for entry in cache.iterdir()) == ["some-1", "some-1.lock"]
 
 
 def test_a_failed_resolution_tells_why_and_leaves_nothing_that_looks_whole(
@@ -75,14 +79,14 @@ def test_a_failed_resolution_tells_why_and_leaves_nothing_that_looks_whole(
 ) -> None:
     ivy_does(java_home, 'mkdir "$jars"; touch "$jars/k.jar"; echo UNRESOLVED; exit 1')
     cache = java_home / "cache"
-    with pytest.raises(ProcessFailed, match=r"(?s)resolving Kafka's jars failed.*UNRESOLVED"):
-        resolve_kafka(cache)
-    assert [entry.name for entry in cache.iterdir()] == ["kafka-4.3.1.lock"]
+    with pytest.raises(ProcessFailed, match=r"(?s)resolving some-1 failed.*UNRESOLVED"):
+        resolve_some(cache)
+    assert [entry.name for entry in cache.iterdir()] == ["some-1.lock"]
     ivy_does(java_home, 'mkdir "$jars"; touch "$jars/k.jar"')
-    assert resolve_kafka(cache).is_dir()
+    assert resolve_some(cache).is_dir()
 
 
 def test_a_spark_without_ivy_is_named(java_home: Path) -> None:
     (java_home / "spark" / "jars" / "ivy-2.5.3.jar").unlink()
     with pytest.raises(ProcessFailed, match=r"there is no ivy-\*.jar in .*spark/jars"):
-        resolve_kafka(java_home / "cache")
+        resolve_some(java_home / "cache")
