@@ -5,6 +5,7 @@ The engine is tested against this. It shares no code with it beyond the definiti
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC
 from datetime import datetime
 from datetime import timedelta
@@ -84,10 +85,7 @@ def value_of(
             and begin < x.known_us <= end
             and clock(labels, x, lambda r: r.known_us) <= now - lag
         ]
-        frauds = sum(x.is_fraud for x in seen)
-        return {"count": len(seen), "sum": frauds, "rate": frauds / (len(seen) + 10)}[
-            feature.statistic
-        ]
+        return _over_labels(feature, present, seen)
     seen = []
     for x in without_copies(transactions):
         if getattr(x, feature.key) != getattr(present, feature.key):
@@ -102,7 +100,38 @@ def value_of(
         if arrived:
             seen.append(x)
     seen.sort(key=lambda x: (x.time_us, x.offset))
+    if feature.reference is not None:
+        longer = replace(feature, window=feature.reference, reference=None, statistic="median")
+        usual = 2.6 * value_of(longer, one, transactions, labels)
+        unusual = sum(x.amount > usual for x in seen)
+        if feature.statistic == "unusual_count":
+            return unusual
+        return unusual / len(seen) if seen else NAN
     return _over(feature, present, seen)
+
+
+def _over_labels(feature: Feature, one: Transaction, seen: list[Label]) -> float:
+    frauds = sum(x.is_fraud for x in seen)
+    streak: list[Label] = []
+    longest = 0
+    for x in sorted(seen, key=lambda x: (x.known_us, x.is_fraud)):
+        streak = [*streak, x] if x.is_fraud else []
+        longest = max(longest, len(streak))
+    match feature.statistic:
+        case "count":
+            return len(seen)
+        case "sum":
+            return frauds
+        case "rate":
+            below = len(seen) + feature.smoothing
+            return frauds / below if below else 0.0
+        case "current_streak":
+            return len(streak)
+        case "current_streak_seconds":
+            return (one.time_us - streak[0].known_us) / 1e6 if streak else NAN
+        case "longest_streak":
+            return longest
+    raise AssertionError(feature.statistic)
 
 
 def _alone(feature: Feature, one: Transaction) -> float:
@@ -132,8 +161,20 @@ def _over(feature: Feature, one: Transaction, seen: list[Transaction]) -> float:
             return math.fsum(values)
         case "mean":
             return math.fsum(values) / len(values) if values else NAN
+        case "min":
+            return min(values, default=NAN)
         case "max":
             return max(values, default=NAN)
+        case "median":
+            return statistics.median(values) if values else NAN
+        case "trimmed_mean":
+            return _trimmed(values)
+        case "ratio_to_median":
+            median = statistics.median(values) if values else 0
+            return getattr(one, name) / median if median > 0 else NAN
+        case "ratio_to_trimmed_mean":
+            mean = _trimmed(values)
+            return getattr(one, name) / mean if mean > 0 else NAN
         case "std":
             return statistics.stdev(values) if len(values) > 1 else NAN
         case "ratio":
@@ -157,6 +198,11 @@ def _over(feature: Feature, one: Transaction, seen: list[Transaction]) -> float:
             seconds = (one.time_us - seen[-1].time_us) / 1e6 if seen else NAN
             return _distance(one, seen) / (max(seconds, 60.0) / 3600)
     raise AssertionError(feature.statistic)
+
+
+def _trimmed(values: list[float]) -> float:
+    kept = [v for v in values if v <= 2.6 * statistics.median(values)]
+    return math.fsum(kept) / len(kept) if kept else NAN
 
 
 def _distance(one: Transaction, seen: list[Transaction]) -> float:

@@ -22,7 +22,7 @@ SPENT = Feature("card", "amount", "sum", DAY)
     [
         ({"key": "card", "value": None, "statistic": "hour"}, "takes no key and no window"),
         ({"key": None, "value": None, "statistic": "hour", "window": DAY}, "takes no key"),
-        ({"key": "card", "value": "amount", "statistic": "median", "window": DAY}, "expected one"),
+        ({"key": "card", "value": "amount", "statistic": "mode", "window": DAY}, "expected one"),
         ({"key": "card", "value": "amount", "statistic": "sum"}, "needs a key and a window"),
         ({"key": None, "value": "amount", "statistic": "sum", "window": DAY}, "needs a key"),
         ({"key": "merchant", "value": None, "statistic": "count", "window": DAY}, "10 s"),

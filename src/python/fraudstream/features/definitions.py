@@ -30,18 +30,32 @@ OF_WINDOW = frozenset(
         "count",
         "sum",
         "mean",
+        "min",
         "max",
         "std",
+        "median",
+        "trimmed_mean",
         "ratio",
+        "ratio_to_median",
+        "ratio_to_trimmed_mean",
         "zscore",
+        "unusual_count",
+        "unusual_share",
         "distinct_count",
         "is_new",
         "seconds_since_last",
         "distance_since_last_km",
         "speed_since_last_kmh",
         "rate",
+        "current_streak",
+        "current_streak_seconds",
+        "longest_streak",
     }
 )
+#: Statistics of labels only.
+OF_LABELS = frozenset({"rate", "current_streak", "current_streak_seconds", "longest_streak"})
+#: Statistics that look at a second, usually longer window.
+WITH_REFERENCE = frozenset({"unusual_count", "unusual_share"})
 #: Columns that stand for what a string is, and can only be compared.
 IDENTITIES = frozenset({"card", "merchant", "device", "country", "channel"})
 #: The one column that comes from labels rather than from transactions.
@@ -65,8 +79,16 @@ class Feature:
         arrive), or ``None`` where the statistic needs none.
     statistic
         One of `OF_TRANSACTION` or `OF_WINDOW`. ``ratio`` and ``zscore`` compare the present value
-        with the window's mean and deviation; ``is_new`` is 1 where no event of the window has the
-        present value; ``rate`` is frauds / (labels + 10), so that few labels say little.
+        with the window's mean and deviation, ``ratio_to_median`` and ``ratio_to_trimmed_mean``
+        with what a few large values do not move: the trimmed mean is that of the values up to 2.6
+        medians, and a value over that is called unusual. ``unusual_count`` and ``unusual_share``
+        tell how many values of the window are, by the median of `reference`. ``is_new`` is 1
+        where no event of the window has the present value. Of labels: ``rate`` is frauds /
+        (labels + `smoothing`), so that few labels say little, and 0 where that is 0 / 0;
+        ``current_streak`` is how many of the latest labels in a row are frauds,
+        ``current_streak_seconds`` how long ago the first of them became known, and
+        ``longest_streak`` the most in a row. Of labels that became known at the same time, the
+        frauds count as the later ones.
     window
         Length of the window ``(t - delay - window, t - delay]`` in event time (labels: in the time
         at which they became known).
@@ -75,6 +97,11 @@ class Feature:
         window is over a card's own transactions, whose order one partition keeps.
     include_current
         Whether the transaction itself counts. Only over a card's own transactions.
+    reference
+        For ``unusual_count`` and ``unusual_share``: length of the window that tells what is usual,
+        which ends where `window` ends.
+    smoothing
+        For ``rate``.
     level
         For ``is``: the value that the column is compared with.
     group
@@ -104,6 +131,8 @@ at least 10 s, since several partitions hold a merchant's events
     include_current: bool = False
     level: str | None = None
     group: str = "other"
+    reference: timedelta | None = None
+    smoothing: float = 10.0
 
     def __post_init__(self) -> None:
         if self.statistic in OF_TRANSACTION:
@@ -113,6 +142,13 @@ at least 10 s, since several partitions hold a merchant's events
         if self.statistic not in OF_WINDOW:
             known = ", ".join(sorted(OF_TRANSACTION | OF_WINDOW))
             raise InvalidFeature(f"unknown statistic {self.statistic!r}: expected one of {known}")
+        if (self.reference is None) == (self.statistic in WITH_REFERENCE):
+            wants = "needs a" if self.reference is None else "takes no"
+            raise InvalidFeature(f"{self.name}: {self.statistic} {wants} reference window")
+        if self.statistic in OF_LABELS and not self.is_of_labels:
+            raise InvalidFeature(
+                f"{self.name}: expected {LABEL} of a key, since {self.statistic} is of labels"
+            )
         if self.key is None or self.window is None:
             raise InvalidFeature(f"{self.name}: {self.statistic} needs a key and a window")
         if not self.is_of_own_card and self.delay < VISIBILITY_LAG:
@@ -144,6 +180,8 @@ at least 10 s, since several partitions hold a merchant's events
             parts += ["by", self.key]
         if self.window is not None:
             parts.append(_short(self.window))
+        if self.reference is not None:
+            parts.append(f"of_{_short(self.reference)}")
         if self.delay > VISIBILITY_LAG:
             parts.append(f"delay_{_short(self.delay)}")
         return "_".join(part for part in parts if part)
@@ -178,7 +216,8 @@ class FeatureSet:
     def hash(self) -> str:
         """SHA-256 of the definitions, in hex: equal only where every number would be equal."""
         rows = [
-            {**asdict(f), "window": str(f.window), "delay": str(f.delay)} for f in self.features
+            {name: str(value) for name, value in asdict(feature).items()}
+            for feature in self.features
         ]
         return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
@@ -201,7 +240,10 @@ class FeatureSet:
 
     def retention(self) -> timedelta:
         """Return how far back, in event time, any window reaches."""
-        return max((f.window + f.delay for f in self.features if f.window), default=timedelta(0))
+        return max(
+            (max(f.window, f.reference or f.window) + f.delay for f in self.features if f.window),
+            default=timedelta(0),
+        )
 
 
 def _short(duration: timedelta) -> str:

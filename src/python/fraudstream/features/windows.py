@@ -27,6 +27,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fraudstream.features.definitions import IDENTITIES
+from fraudstream.features.definitions import LABEL
 from fraudstream.features.definitions import OF_TRANSACTION
 from fraudstream.features.definitions import VISIBILITY_LAG
 from fraudstream.features.definitions import Feature
@@ -44,7 +45,8 @@ from fraudstream.features.history import transaction_values
 
 _FIXED_POINT = 1_000_000
 _ROUNDING = 1e-12
-_SMOOTHING_LABELS = 10
+#: A value of more than so many medians is unusual, and left out of a trimmed mean.
+_USUAL_MEDIANS = 2.6
 _EARTH_RADIUS_KM = 6371.0088
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
@@ -345,6 +347,32 @@ class _Members:
         count = np.bincount(row, minlength=len(self.count))
         return _Members(self.position[present], row, count, self._view, self._rows)
 
+    def median(self, column: Float64) -> Float64:
+        """Return the median of each window; nan for an empty one."""
+        in_order = column[np.lexsort((column, self.row))]
+        result = np.full(len(self.count), np.nan)
+        filled = self.count > 0
+        start = (self._ends - self.count)[filled]
+        count = self.count[filled]
+        low, high = in_order[start + (count - 1) // 2], in_order[start + count // 2]
+        result[filled] = low + (high - low) / 2
+        return result
+
+    def streaks(self) -> "_Streaks":
+        """Return how many frauds in a row each label ends."""
+        known_us = self._view.events.time_us[self.position]
+        fraud = _float64(self._view.events.values[LABEL])[self.position] > 0
+        order = np.lexsort((fraud, known_us, self.row))
+        place = np.arange(len(order))
+        filled = self.count > 0
+        starts = (self._ends - self.count)[filled]
+        # Where the streak that reaches a label had not begun yet: at a label that is no fraud, or
+        # before the window's first.
+        before = np.where(fraud[order], -1, place)
+        before[starts] = np.maximum(before[starts], starts - 1)
+        length = place - np.maximum.accumulate(before)
+        return _Streaks(known_us[order], length, self._ends[filled] - 1)
+
     def distinct(self, value: str) -> Int64:
         """Return how many different identities each window holds."""
         names = self._view.events.values[value][self.position]
@@ -353,8 +381,27 @@ class _Members:
         return np.bincount(pairs // (len(names) + 1), minlength=len(self.count))
 
 
+@dataclass(frozen=True)
+class _Streaks:
+    """Labels of some windows in the order in which they became known.
+
+    `length` is how many frauds in a row a label ends; `last` is the place of the last label of
+    each window that has any.
+    """
+
+    time_us: Int64
+    length: Int64
+    last: Int64
+
+
 def _of_window(feature: Feature, view: _View) -> Float64:
-    return _STATISTICS[feature.statistic](view, feature.window or timedelta(0), feature.value or "")
+    window, value = feature.window or timedelta(0), feature.value or ""
+    if feature.reference is not None:
+        unusual, count = _unusual(view, window, value, feature.reference)
+        return unusual if feature.statistic == "unusual_count" else _divide(unusual, count)
+    if feature.statistic == "rate":
+        return _rate(view, window, value, feature.smoothing)
+    return _STATISTICS[feature.statistic](view, window, value)
 
 
 def _count(view: _View, window: timedelta, value: str) -> Float64:
@@ -374,16 +421,94 @@ def _ratio(view: _View, window: timedelta, value: str) -> Float64:
     return _divide(_own(view, value), _mean(view, window, value))
 
 
-def _rate(view: _View, window: timedelta, value: str) -> Float64:
+def _ratio_to_median(view: _View, window: timedelta, value: str) -> Float64:
+    return _divide(_own(view, value), _median(view, window, value))
+
+
+def _ratio_to_trimmed_mean(view: _View, window: timedelta, value: str) -> Float64:
+    return _divide(_own(view, value), _trimmed_mean(view, window, value))
+
+
+def _rate(view: _View, window: timedelta, value: str, smoothing: float) -> Float64:
     count, total = view.counts_and_sums(window, value)
-    return total / _FIXED_POINT / (count + _SMOOTHING_LABELS)
+    return np.nan_to_num(_divide(total / _FIXED_POINT, count + smoothing))
+
+
+def _min(view: _View, window: timedelta, value: str) -> Float64:
+    return _extreme(np.minimum, view, window, value)
 
 
 def _max(view: _View, window: timedelta, value: str) -> Float64:
+    return _extreme(np.maximum, view, window, value)
+
+
+def _extreme(function: np.ufunc, view: _View, window: timedelta, value: str) -> Float64:
     result = np.full(len(view.moments), np.nan)
     for rows, members in view.members(window):
         some = members.with_value(value)
-        result[rows] = some.reduce(np.maximum, some.column(value))
+        result[rows] = some.reduce(function, some.column(value))
+    return result
+
+
+def _median(view: _View, window: timedelta, value: str) -> Float64:
+    result = np.full(len(view.moments), np.nan)
+    for rows, members in view.members(window):
+        some = members.with_value(value)
+        result[rows] = some.median(some.column(value))
+    return result
+
+
+def _trimmed_mean(view: _View, window: timedelta, value: str) -> Float64:
+    usual = _USUAL_MEDIANS * _median(view, window, value)
+    result = np.full(len(view.moments), np.nan)
+    for rows, members in view.members(window):
+        some = members.with_value(value)
+        column = some.column(value)
+        kept = column <= usual[rows][some.row]
+        count = np.bincount(some.row[kept], minlength=len(rows))
+        total = _float64(np.bincount(some.row[kept], column[kept], len(rows)))
+        result[rows] = _divide(total, count)
+    return result
+
+
+def _unusual(
+    view: _View, window: timedelta, value: str, reference: timedelta
+) -> tuple[Float64, Float64]:
+    """Return how many values of each window are unusual by the reference, and how many it has."""
+    usual = _USUAL_MEDIANS * _median(view, reference, value)
+    unusual, count = np.zeros(len(view.moments)), np.zeros(len(view.moments))
+    for rows, members in view.members(window):
+        some = members.with_value(value)
+        over = some.column(value) > usual[rows][some.row]
+        unusual[rows] = np.bincount(some.row[over], minlength=len(rows))
+        count[rows] = some.count
+    return unusual, count
+
+
+def _current_streak(view: _View, window: timedelta, value: str) -> Float64:
+    result = np.zeros(len(view.moments))
+    for rows, members in view.members(window):
+        filled, streaks = members.count > 0, members.streaks()
+        result[rows[filled]] = streaks.length[streaks.last]
+    return result
+
+
+def _current_streak_seconds(view: _View, window: timedelta, value: str) -> Float64:
+    result = np.full(len(view.moments), np.nan)
+    for rows, members in view.members(window):
+        streaks = members.streaks()
+        length = streaks.length[streaks.last]
+        running = rows[members.count > 0][length > 0]
+        first = (streaks.last - length + 1)[length > 0]
+        result[running] = (view.moments.time_us[running] - streaks.time_us[first]) / 1e6
+    return result
+
+
+def _longest_streak(view: _View, window: timedelta, value: str) -> Float64:
+    result = np.zeros(len(view.moments))
+    for rows, members in view.members(window):
+        longest = members.reduce(np.maximum, members.streaks().length.astype(np.float64))
+        result[rows] = np.nan_to_num(longest)
     return result
 
 
@@ -458,16 +583,23 @@ _STATISTICS: dict[str, Callable[[_View, timedelta, str], Float64]] = {
     "count": _count,
     "sum": _sum,
     "mean": _mean,
+    "min": _min,
     "max": _max,
     "std": _std,
+    "median": _median,
+    "trimmed_mean": _trimmed_mean,
     "ratio": _ratio,
+    "ratio_to_median": _ratio_to_median,
+    "ratio_to_trimmed_mean": _ratio_to_trimmed_mean,
     "zscore": _zscore,
-    "rate": _rate,
     "distinct_count": _distinct_count,
     "is_new": _is_new,
     "seconds_since_last": _seconds_since_last,
     "distance_since_last_km": _distance_since_last_km,
     "speed_since_last_kmh": _speed_since_last_kmh,
+    "current_streak": _current_streak,
+    "current_streak_seconds": _current_streak_seconds,
+    "longest_streak": _longest_streak,
 }
 
 
