@@ -2,6 +2,7 @@
 
 from pathlib import Path
 import shutil
+import threading
 
 import pytest
 
@@ -9,6 +10,7 @@ from fraudstream.inference.champion import Champion
 from fraudstream.inference.champion import NoChampion
 from fraudstream.inference.champion import Registry
 from fraudstream.inference.champion import RegistryUnreachable
+from fraudstream.inference.champion import await_first
 from fraudstream.model.bundle import BundleRefused
 from unit.model.example_bundles import TINY
 from unit.model.example_bundles import write_tiny
@@ -64,18 +66,26 @@ def test_without_any_champion_the_stream_does_not_start(serving):
 def test_a_new_champion_serves_from_the_next_batch_on(shelf, serving):
     shelf.add("1")
     champion = serving()
-    assert champion.for_batch(0).version == "1"
+    assert champion.for_batch(0, 2).bundle.version == "1"
     shelf.add("2", seed=1)
-    assert champion.for_batch(1).version == "2"
+    assert champion.for_batch(1, 2).bundle.version == "2"
+
+
+def test_a_repeated_batch_is_cut_into_as_many_shards_as_at_first(shelf, serving):
+    shelf.add("1")
+    serving().for_batch(0, 2)
+    restarted = serving()
+    assert restarted.for_batch(0, 4).shards == 2
+    assert restarted.for_batch(1, 4).shards == 4
 
 
 def test_a_repeated_batch_uses_the_version_that_it_was_pinned_to(shelf, serving):
     shelf.add("1")
-    serving().for_batch(0)
+    serving().for_batch(0, 2)
     shelf.add("2", seed=1)
     restarted = serving()
-    assert restarted.for_batch(0).version == "1"
-    assert restarted.for_batch(1).version == "2"
+    assert restarted.for_batch(0, 2).bundle.version == "1"
+    assert restarted.for_batch(1, 2).bundle.version == "2"
 
 
 def test_the_registry_is_asked_no_more_often_than_told(shelf, tmp_path):
@@ -120,7 +130,7 @@ def test_a_registry_out_of_reach_stops_nothing_that_runs_nor_a_restart(shelf, se
     champion.current()
     shelf.reachable = False
     assert champion.current().version == "1"
-    assert serving().for_batch(3).version == "1"
+    assert serving().for_batch(3, 2).bundle.version == "1"
 
 
 def test_a_registry_out_of_reach_at_the_very_first_start_is_an_error(shelf, serving):
@@ -133,7 +143,7 @@ def test_pins_of_batches_long_past_are_removed(shelf, serving, tmp_path):
     shelf.add("1")
     champion = serving()
     for batch in range(30):
-        champion.for_batch(batch)
+        champion.for_batch(batch, 2)
     assert len(list((tmp_path / "kept" / "batches").iterdir())) == 20
 
 
@@ -151,3 +161,38 @@ def test_no_server_at_the_address_is_told_as_such(tmp_path, monkeypatch):
         registry.champion_version()
     with pytest.raises(RegistryUnreachable, match="could not be downloaded"):
         registry.fetch("1", tmp_path)
+
+
+def test_a_stream_that_waits_for_its_first_model_gets_it_when_it_comes(shelf, serving):
+    looks = []
+
+    def look():
+        looks.append(shelf.champion)
+        shelf.reachable = len(looks) > 1
+        if len(looks) == 3:
+            shelf.add("1")
+
+    bundle = await_first(serving(), threading.Event(), look, probe_s=0.01)
+    assert bundle is not None
+    assert bundle.version == "1"
+    assert looks == [None, None, None]
+
+
+def test_a_stream_that_waits_for_its_first_model_passes_over_one_that_is_refused(shelf, serving):
+    shelf.add("1")
+    (shelf.folder / "1" / "manifest.json").write_text("{}")
+    looks = []
+
+    def look():
+        looks.append(shelf.champion)
+        if len(looks) == 3:
+            shelf.add("2")
+
+    bundle = await_first(serving(), threading.Event(), look, probe_s=0.01)
+    assert bundle is not None
+    assert bundle.version == "2"
+
+
+def test_a_stream_that_waits_for_its_first_model_can_be_stopped(serving):
+    stop = threading.Event()
+    assert await_first(serving(), stop, stop.set) is None

@@ -1,9 +1,8 @@
-"""A checkpoint has one owner, a written batch is not written again, and none is cut by a stop."""
+"""A checkpoint has one owner, and no batch is cut by a stop."""
 
 from pathlib import Path
 import threading
 
-import orjson
 import pytest
 
 from fraudstream.features.definitions import DEFAULT
@@ -12,22 +11,33 @@ from fraudstream.inference.job import Batches
 from fraudstream.inference.job import ForeignState
 from fraudstream.inference.job import StreamStopped
 from fraudstream.inference.job import claim
+from fraudstream.inference.sink import Sink
 from fraudstream.inference.tasks import Settings
+from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 
 _DEADLINE_S = 10
+SINK = Sink(Cluster("kafka:9092"), "stream", "scores")
+
+
+class Records:
+    """A batch of Spark, of which only its session is asked."""
+
+    class sparkSession:  # noqa: N801 - Spark's name
+        class sparkContext:  # noqa: N801
+            defaultParallelism = 2  # noqa: N815
 
 
 def settings(
     checkpoint: Path, topics: Topics | None = None, feature_set: FeatureSet = DEFAULT
 ) -> Settings:
-    return Settings("kafka:9092", topics or Topics(), checkpoint, feature_set, 1_000, 0.0)
+    return Settings(Cluster("kafka:9092"), topics or Topics(), checkpoint, feature_set, 1_000, 0.0)
 
 
 class NoModel:
     """A champion that must not be asked."""
 
-    def for_batch(self, batch):
+    def for_batch(self, batch, shards):
         raise AssertionError(f"batch {batch} is scored")
 
 
@@ -72,30 +82,28 @@ def test_topics_of_results_may_change(tmp_path):
     claim(settings(tmp_path, Topics(scores="elsewhere")))
 
 
-def test_a_batch_that_was_written_is_not_scored_again(tmp_path):
-    (tmp_path / "written.json").write_bytes(orjson.dumps({"batch": 7}))
-    batches = Batches(settings(tmp_path), NoModel())
-    batches.process(None, 7)
-    with pytest.raises(AssertionError, match="batch 8 is scored"):
-        batches.process(None, 8)
+def test_a_stream_keeps_its_name(tmp_path):
+    name = claim(settings(tmp_path / "one"))
+    assert claim(settings(tmp_path / "one")) == name
+    assert claim(settings(tmp_path / "other")) != name
 
 
 def test_after_a_stop_a_batch_is_left_to_the_next_run(tmp_path):
-    batches = Batches(settings(tmp_path), NoModel())
+    batches = Batches(settings(tmp_path), NoModel(), SINK)
     query = Query()
     batches.finish(query)
     assert query.stopped
     with pytest.raises(StreamStopped, match="batch 0 is left to the next run"):
-        batches.process(None, 0)
+        batches.process(Records, 0)
 
 
 def test_a_batch_that_comes_in_the_midst_of_a_stop_does_not_hold_it_up(tmp_path):
-    batches = Batches(settings(tmp_path), NoModel())
+    batches = Batches(settings(tmp_path), NoModel(), SINK)
     refused = threading.Event()
 
     def hand_over():
         try:
-            batches.process(None, 0)
+            batches.process(Records, 0)
         except StreamStopped:
             refused.set()
 
@@ -110,7 +118,7 @@ def test_a_stop_waits_for_the_batch_at_hand(tmp_path):
     events = []
 
     class SlowModel:
-        def for_batch(self, batch):
+        def for_batch(self, batch, shards):
             scoring.set()
             assert go_on.wait(_DEADLINE_S)
             events.append("scored")
@@ -120,11 +128,11 @@ def test_a_stop_waits_for_the_batch_at_hand(tmp_path):
         def stop(self):
             events.append("stopped")
 
-    batches = Batches(settings(tmp_path), SlowModel())
+    batches = Batches(settings(tmp_path), SlowModel(), SINK)
 
     def process():
         with pytest.raises(LookupError):
-            batches.process(None, 0)
+            batches.process(Records, 0)
 
     at_hand = threading.Thread(target=process)
     at_hand.start()

@@ -1,89 +1,12 @@
-"""The app finds its Spark, or says in one line what is missing; so when the stream ends."""
-
-import os
-from pathlib import Path
-import sys
+"""The app says in one line why the stream ended, and teaches with --help."""
 
 import click
 from click.testing import CliRunner
 import pytest
 
 from fraudstream.inference import main
-from fraudstream.inference.main import JavaMissing
-from fraudstream.inference.main import SparkMissing
 from fraudstream.inference.main import inference
-
-
-@pytest.fixture(autouse=True)
-def as_it_was(monkeypatch):
-    """Undo what the app sets for its own process."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    for name in ("PYSPARK_PYTHON", "SPARK_HOME", "PEX", "JAVA_HOME"):
-        # Set first, so that what the app sets anew is removed again.
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-
-
-def a_spark(folder: Path) -> Path:
-    library = folder / "python" / "lib"
-    library.mkdir(parents=True)
-    (library / "py4j-0.10-src.zip").touch()
-    return folder
-
-
-def test_a_spark_of_the_machine_goes_before_the_one_in_the_pex(tmp_path):
-    main._find_spark(str(a_spark(tmp_path)), "local[2]")
-    library = tmp_path / "python" / "lib"
-    assert sys.path[:2] == [str(library / "pyspark.zip"), str(library / "py4j-0.10-src.zip")]
-    assert os.environ["SPARK_HOME"] == str(tmp_path)
-
-
-def test_a_folder_that_is_no_spark_is_told(tmp_path):
-    with pytest.raises(SparkMissing, match=r"expected a Spark at .*: it has no python/lib/py4j"):
-        main._find_spark(str(tmp_path), "local[2]")
-
-
-def test_no_spark_at_all_is_told(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyspark", None)
-    with pytest.raises(SparkMissing, match=r"set SPARK_HOME or --spark-home to a Spark 4\.2"):
-        main._find_spark(None, "local[2]")
-
-
-@pytest.mark.parametrize(
-    ("master", "pex", "python"),
-    [
-        ("local[*]", None, sys.executable),
-        ("local[*]", "/somewhere/inference.pex", sys.executable),
-        ("spark://host:7077", None, sys.executable),
-        ("spark://host:7077", "/somewhere/inference.pex", "./inference.pex"),
-    ],
-)
-def test_workers_run_our_python_and_on_a_cluster_the_pex_that_was_sent(
-    monkeypatch, master, pex, python
-):
-    if pex is not None:
-        monkeypatch.setenv("PEX", pex)
-    main._find_spark(None, master)
-    assert os.environ["PYSPARK_PYTHON"] == python
-
-
-def test_a_python_that_was_chosen_for_workers_is_kept(monkeypatch):
-    monkeypatch.setenv("PYSPARK_PYTHON", "python3.11")
-    main._find_spark(None, "local[2]")
-    assert os.environ["PYSPARK_PYTHON"] == "python3.11"
-
-
-def test_no_java_is_told_with_the_place_that_was_searched(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(JavaMissing, match="no java on PATH, and JAVA_HOME is not set: install"):
-        main._require_java()
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    with pytest.raises(JavaMissing, match=r"no java in JAVA_HOME \(.*\): install Java 17 or 21"):
-        main._require_java()
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "java").touch(mode=0o755)
-    main._require_java()
-
+from fraudstream.kafka.security import Untranslatable
 
 OF_A_WORKER = """\
 An exception was raised by the Python Proxy. Return Message: Traceback (most recent call last):
@@ -145,9 +68,9 @@ def test_a_checkpoint_has_to_be_given():
         inference.main(["run"], standalone_mode=False)
 
 
-def test_client_properties_are_refused_rather_than_left_unused(tmp_path):
+def test_client_properties_that_spark_cannot_be_told_are_refused_before_anything_starts(tmp_path):
     properties = tmp_path / "client.properties"
-    properties.write_text("security.protocol=SSL\n")
+    properties.write_text("ssl.engine.location=engine.so\n")
     told = ["run", f"--checkpoint={tmp_path}", f"--kafka-config={properties}"]
-    with pytest.raises(main.UnsupportedProperties, match="leave the option out"):
+    with pytest.raises(Untranslatable, match=r"ssl\.engine\.location cannot be told to Spark"):
         inference.main(told, standalone_mode=False)

@@ -8,11 +8,15 @@ import pyarrow as pa
 import pytest
 
 from fraudstream.inference.scoring import LABELLED
+from fraudstream.inference.scoring import OUTGOING
 from fraudstream.inference.scoring import REJECTED
 from fraudstream.inference.scoring import TRANSACTION
+from fraudstream.inference.sink import NotWritten
 from fraudstream.inference.tasks import Settings
 from fraudstream.inference.tasks import card_task
 from fraudstream.inference.tasks import merchant_task
+from fraudstream.inference.tasks import writing_task
+from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 from fraudstream.model.bundle import BundleRefused
 from fraudstream.model.bundle import load_bundle
@@ -33,7 +37,7 @@ RECORDS = pa.schema(
 
 @pytest.fixture
 def settings(tmp_path):
-    return Settings("kafka:9092", TOPICS, tmp_path, TINY, 1_000, 1.0)
+    return Settings(Cluster("kafka:9092"), TOPICS, tmp_path, TINY, 1_000, 1.0)
 
 
 class Broadcast:
@@ -102,7 +106,7 @@ def test_a_partition_without_records_gives_no_rows(settings):
 def test_how_arrow_cuts_a_partition_does_not_matter(settings, tmp_path):
     values = [transaction(n) for n in range(5)] + [b"?", None]
     whole = rows(card_task(settings, 0), records(values))
-    other = Settings("kafka:9092", TOPICS, tmp_path / "other", TINY, 1_000, 1.0)
+    other = Settings(Cluster("kafka:9092"), TOPICS, tmp_path / "other", TINY, 1_000, 1.0)
     parts = [records(values[at : at + 3], first=at) for at in range(0, len(values), 3)]
     np.testing.assert_equal(rows(card_task(other, 0), records([]), *parts), whole)
     assert [row["kind"] for row in whole] == [TRANSACTION] * 5 + [REJECTED] * 2
@@ -168,3 +172,67 @@ def test_a_model_that_reaches_a_worker_damaged_is_refused(settings, model):
     handed = list(card_task(settings, 0)([records([transaction(0)])]))
     with pytest.raises(BundleRefused):
         rows(merchant_task(settings, "1", "1" * 64, model), *handed)
+
+
+class Paper:
+    """A sink that remembers; what is in `there` was written before."""
+
+    def __init__(self, *there):
+        self.there = set(there)
+        self.rows = {}
+        self.closed = 0
+
+    def open(self, shard):
+        self.shard = shard
+        return self
+
+    def write(self, batch, rows):
+        if (self.shard, batch) in self.there:
+            return False
+        self.rows[self.shard, batch] = [row for some in rows for row in some.to_pylist()]
+        return True
+
+    def close(self):
+        self.closed += 1
+
+
+def yields(count):
+    """Return a task that hands on the first `count` rows of what it gets, in two batches."""
+
+    def task(batches):
+        [batch] = batches
+        yield batch.slice(0, 1)[: min(count, 1)]
+        yield batch.slice(1)[: max(count - 1, 0)]
+
+    return task
+
+
+OUT = pa.record_batch([["scores"] * 3, [b"c"] * 3, [b"1", b"2", b"3"]], schema=OUTGOING)
+
+
+def test_what_a_task_yields_is_written_as_a_shard_of_the_batch():
+    paper = Paper()
+    told = rows(writing_task(yields(3), paper, 7, lambda: 1), OUT)
+    assert told == [{"shard": 1, "rows": 3, "was_there": False}]
+    assert paper.rows == {(1, 7): OUT.to_pylist()}
+    assert paper.closed == 1
+
+
+def test_a_shard_that_was_there_is_told_as_such():
+    told = rows(writing_task(yields(3), Paper((1, 7)), 7, lambda: 1), OUT)
+    assert told == [{"shard": 1, "rows": 3, "was_there": True}]
+
+
+def test_where_nothing_comes_out_nothing_is_written():
+    paper = Paper()
+    assert rows(writing_task(yields(0), paper, 7, lambda: 1), OUT) == []
+    assert paper.rows == {}
+
+
+def test_a_sink_out_of_reach_fails_the_task():
+    class Far(Paper):
+        def open(self, shard):
+            raise NotWritten("no broker")
+
+    with pytest.raises(NotWritten, match="no broker"):
+        rows(writing_task(yields(3), Far(), 7, lambda: 1), OUT)

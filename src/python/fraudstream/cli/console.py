@@ -7,6 +7,8 @@ Exit codes: 0 done; 1 refused, with the reason on stderr; 2 the command line its
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC
+from datetime import datetime
 from datetime import timedelta
 import logging
 import re
@@ -150,6 +152,24 @@ class Duration(click.ParamType):
         if not found:
             self.fail(f"expected a duration such as 7d, 12h or 90m, got {value!r}", param, ctx)
         return float(found[1]) * _UNITS[found[2]]
+
+
+class Moment(click.ParamType):
+    """A time such as ``2026-01-31T12:00:00Z`` (RFC 3339); one without a zone is UTC."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Return the aware time; see `click.ParamType.convert`."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"expected a time such as 2026-01-31T00:00:00Z, got {value!r}", param, ctx)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @contextmanager

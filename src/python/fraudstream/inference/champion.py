@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 import shutil
 import tempfile
+import threading
 import time
+from typing import NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -91,6 +93,21 @@ class Registry:
         )
 
 
+class Pin(NamedTuple):
+    """What a batch was first tried with, and is repeated with.
+
+    Attributes
+    ----------
+    bundle
+        The model that scores it.
+    shards
+        Into how many parts its second step is cut.
+    """
+
+    bundle: Bundle
+    shards: int
+
+
 class Champion:
     """The model to score the next batch with.
 
@@ -125,8 +142,8 @@ class Champion:
         self._refused: set[str] = set()
         (folder / "batches").mkdir(parents=True, exist_ok=True)
 
-    def for_batch(self, batch: int) -> Bundle:
-        """Return the model for a batch; the same one however often the batch is repeated.
+    def for_batch(self, batch: int, shards: int) -> Pin:
+        """Return the model for a batch, and `shards`; the same however often it is repeated.
 
         Raises
         ------
@@ -137,12 +154,13 @@ class Champion:
         """
         pin = self._folder / "batches" / f"{batch}.json"
         if pin.exists():
-            return self._kept(orjson.loads(pin.read_bytes())["version"])
+            pinned = orjson.loads(pin.read_bytes())
+            return Pin(self._kept(pinned["version"]), pinned["shards"])
         bundle = self.current()
-        document = {"version": bundle.version, "digest": bundle.digest}
+        document = {"version": bundle.version, "digest": bundle.digest, "shards": shards}
         _write_whole(pin, orjson.dumps(document))
         (self._folder / "batches" / f"{batch - _BATCHES_REMEMBERED}.json").unlink(missing_ok=True)
-        return bundle
+        return Pin(bundle, shards)
 
     def current(self) -> Bundle:
         """Return the champion, after a look at the registry if one is due; see `for_batch`."""
@@ -203,6 +221,35 @@ class Champion:
         """Return the files of a kept bundle, for workers on other machines."""
         folder = self._folder / bundle.version
         return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def await_first(
+    champion: Champion, stop: threading.Event, alive: Callable[[], None], probe_s: float = 1.0
+) -> Bundle | None:
+    """Wait until there is a model to serve and return it; ``None`` if told to stop before.
+
+    Parameters
+    ----------
+    champion
+        Is asked again and again; why there is none is logged once.
+    stop
+        Ends the waiting.
+    alive
+        Is called before each look.
+    probe_s
+        Seconds between two looks.
+    """
+    told = False
+    while not stop.is_set():
+        alive()
+        try:
+            return champion.current()
+        except (NoChampion, RegistryUnreachable, BundleRefused) as error:
+            if not told:
+                log.warning("waiting for a model", why=str(error))
+                told = True
+        stop.wait(probe_s)
+    return None
 
 
 def _write_whole(file: Path, content: bytes) -> None:

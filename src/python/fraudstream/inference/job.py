@@ -2,6 +2,7 @@
 
 from pathlib import Path
 import threading
+from uuid import uuid4
 
 import orjson
 from pyspark import Broadcast
@@ -10,18 +11,23 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.streaming.query import StreamingQuery
+import structlog
 
 from fraudstream.inference.champion import Champion
+from fraudstream.inference.champion import Pin
 from fraudstream.inference.scoring import HANDED_ON
-from fraudstream.inference.scoring import OUTGOING
+from fraudstream.inference.session import NAME
+from fraudstream.inference.sink import PREFIX
+from fraudstream.inference.sink import Sink
+from fraudstream.inference.tasks import WRITTEN
 from fraudstream.inference.tasks import Settings
 from fraudstream.inference.tasks import card_task
 from fraudstream.inference.tasks import merchant_task
-from fraudstream.model.bundle import Bundle
+from fraudstream.inference.tasks import writing_task
+from fraudstream.kafka.security import java_properties
+from fraudstream.kafka.topics import Cluster
 
-#: The query's name, which is also that of the app and of its consumer group.
-NAME = "inference"
-CONNECTOR = "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0"
+log = structlog.get_logger()
 
 
 class ForeignState(ValueError):
@@ -33,7 +39,7 @@ class StreamStopped(ValueError):
 
 
 def start(
-    spark: SparkSession, settings: Settings, champion: Champion
+    spark: SparkSession, settings: Settings, champion: Champion, sink: Sink
 ) -> tuple[StreamingQuery, "Batches"]:
     """Start the stream on a checkpoint that `claim` has bound to it.
 
@@ -44,11 +50,12 @@ def start(
     batches
         Ours: stop through `Batches.finish`, so that no batch is cut in the middle.
     """
-    batches = Batches(settings, champion)
+    batches = Batches(settings, champion, sink)
     records = (
         spark.readStream.format("kafka")
-        .option("kafka.bootstrap.servers", settings.bootstrap_servers)
+        .options(**_kafka_options(settings.cluster))
         .option("subscribe", f"{settings.topics.transactions},{settings.topics.labels}")
+        .option("groupIdPrefix", PREFIX)
         .option("startingOffsets", "earliest")
         .option("maxOffsetsPerTrigger", settings.most_records)
         # As the trainer reads: what was aborted is in neither.
@@ -65,19 +72,24 @@ def start(
     return query, batches
 
 
+def _kafka_options(cluster: Cluster) -> dict[str, str]:
+    told = {"bootstrap.servers": cluster.bootstrap_servers, **java_properties(cluster.properties)}
+    return {f"kafka.{name}": value for name, value in told.items()}
+
+
 class Batches:
     """Takes one batch after another from records to results."""
 
-    def __init__(self, settings: Settings, champion: Champion) -> None:
+    def __init__(self, settings: Settings, champion: Champion, sink: Sink) -> None:
         self._settings = settings
         self._champion = champion
-        self._written = settings.checkpoint / "written.json"
+        self._sink = sink
         self._between = threading.Lock()
         self._finished = False
         self._models: dict[str, Broadcast[dict[str, bytes]]] = {}
 
     def process(self, records: DataFrame, batch: int) -> None:
-        """Score a batch. One that was written whole is not written again.
+        """Score a batch and write the results, but for what of it was written before.
 
         Raises
         ------
@@ -87,13 +99,13 @@ class Batches:
         with self._between:
             if self._finished:
                 raise StreamStopped(f"batch {batch} is left to the next run")
-            if batch <= self._last_written():
-                return
-            bundle = self._champion.for_batch(batch)
-            self._results(records, batch, bundle).write.format("kafka").option(
-                "kafka.bootstrap.servers", self._settings.bootstrap_servers
-            ).save()
-            _write_whole(self._written, {"batch": batch})
+            pin = self._champion.for_batch(
+                batch, records.sparkSession.sparkContext.defaultParallelism
+            )
+            written = self._results(records, batch, pin).collect()
+        there = sorted(row["shard"] for row in written if row["was_there"])
+        if there:
+            log.info("batch repeated", batch=batch, shards=pin.shards, written_before=there)
 
     def finish(self, query: StreamingQuery) -> None:
         """Stop the stream between two batches."""
@@ -102,8 +114,8 @@ class Batches:
         # Not under the lock: Spark waits here for a batch that it has just handed to `process`.
         query.stop()
 
-    def _results(self, records: DataFrame, batch: int, bundle: Bundle) -> DataFrame:
-        settings = self._settings
+    def _results(self, records: DataFrame, batch: int, pin: Pin) -> DataFrame:
+        settings, bundle = self._settings, pin.bundle
         spark = records.sparkSession
         if bundle.digest not in self._models:
             self._models = {
@@ -112,7 +124,6 @@ class Batches:
         model = self._models[bundle.digest]
         of_cards = card_task(settings, batch)
         of_merchants = merchant_task(settings, bundle.version, bundle.digest, model)
-        tasks = spark.sparkContext.defaultParallelism
         return (
             records.select(
                 "topic",
@@ -122,18 +133,18 @@ class Batches:
                 "value",
             )
             .mapInArrow(of_cards, from_arrow_schema(HANDED_ON))
-            .repartition(tasks, "bucket")
-            .mapInArrow(of_merchants, from_arrow_schema(OUTGOING))
+            .repartition(pin.shards, "bucket")
+            .mapInArrow(writing_task(of_merchants, self._sink, batch), from_arrow_schema(WRITTEN))
         )
 
-    def _last_written(self) -> int:
-        if not self._written.exists():
-            return -1
-        return int(orjson.loads(self._written.read_bytes())["batch"])
 
-
-def claim(settings: Settings) -> None:
+def claim(settings: Settings) -> str:
     """Bind a new checkpoint to its feature set and topics, or see that it is bound to them.
+
+    Returns
+    -------
+    str
+        The name of the stream that began with this checkpoint: see `Sink`.
 
     Raises
     ------
@@ -148,7 +159,7 @@ def claim(settings: Settings) -> None:
     owner = settings.checkpoint / "owner.json"
     settings.checkpoint.mkdir(parents=True, exist_ok=True)
     if not owner.exists():
-        _write_whole(owner, ours)
+        _write_whole(owner, {**ours, "stream": uuid4().hex[:12]})
     theirs = orjson.loads(owner.read_bytes())
     for name, value in ours.items():
         if theirs.get(name) != value:
@@ -156,6 +167,7 @@ def claim(settings: Settings) -> None:
                 f"{settings.checkpoint} belongs to {name} {theirs.get(name)}, not {value}: "
                 "give another --checkpoint; the new one is built from the topic"
             )
+    return str(theirs["stream"])
 
 
 def _write_whole(file: Path, document: object) -> None:
@@ -163,39 +175,3 @@ def _write_whole(file: Path, document: object) -> None:
     scratch = file.with_suffix(".new")
     scratch.write_bytes(orjson.dumps(document))
     scratch.replace(file)
-
-
-def session(master: str, cache: Path, tasks: int) -> SparkSession:
-    """Return the Spark session, with what the stream needs of Spark's many settings.
-
-    Parameters
-    ----------
-    master
-        As ``spark-submit`` takes it; ``local[*]`` for this machine.
-    cache
-        Where the Kafka connector is resolved into, once.
-    tasks
-        How many tasks the second step is spread over.
-    """
-    settings = {
-        "spark.jars.packages": CONNECTOR,
-        "spark.jars.ivy": str(cache / "ivy"),
-        "spark.default.parallelism": tasks,
-        "spark.sql.shuffle.partitions": tasks,
-        # Batches are small: a plan that changes on the way costs more than it saves.
-        "spark.sql.adaptive.enabled": "false",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": 20_000,
-        "spark.sql.streaming.minBatchesToRetain": 20,
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.sql.session.timeZone": "UTC",
-    }
-    if master.startswith("local"):
-        # All of it is one process on this machine, and nobody else's to reach.
-        settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
-    builder = SparkSession.builder.appName(NAME).master(master)
-    for name, value in settings.items():
-        builder = builder.config(name, value)
-    spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
-    return spark

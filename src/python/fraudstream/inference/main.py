@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 import re
-import shutil
-import sys
 
 import click
 import structlog
@@ -12,28 +10,23 @@ import structlog
 from fraudstream.cli.console import debug_option
 from fraudstream.cli.console import option
 from fraudstream.cli.console import run
+from fraudstream.cli.folders import default_cache
 from fraudstream.cli.stopping import stop_requests
+from fraudstream.cli.tracking import tracking_options
 from fraudstream.features.definitions import DEFAULT
+from fraudstream.inference.cluster import find_spark
+from fraudstream.inference.cluster import require_java
+from fraudstream.inference.cluster import require_master
 from fraudstream.kafka.options import kafka_options
+from fraudstream.kafka.security import java_properties
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 
 # An error as Python and Java write it: the class, perhaps within a package, and the message.
 _ERROR = re.compile(r"(?:Caused by: )?(?:\w+\.)*([A-Z]\w*: .+)")
+_PROBE_S = 0.2
 
 log = structlog.get_logger()
-
-
-class SparkMissing(LookupError):
-    """No Spark was found to run on."""
-
-
-class JavaMissing(LookupError):
-    """No Java was found for Spark to run on."""
-
-
-class UnsupportedProperties(ValueError):
-    """Client properties were given, and Spark's Kafka client would not get them."""
 
 
 class StreamFailed(ValueError):
@@ -51,13 +44,7 @@ def inference() -> None:
 
 @inference.command(name="run")
 @kafka_options()
-@option(
-    "--tracking-uri",
-    default="http://localhost:5000",
-    metavar="URI",
-    help="The MLflow server that knows the champion.",
-)
-@option("--model-name", default="fraud-detector", help="The registered model.")
+@tracking_options
 @option(
     "--checkpoint",
     required=True,
@@ -65,7 +52,11 @@ def inference() -> None:
     help="Folder of progress, state and models. A restart goes on from it; without it the stream "
     "begins at the first offset.",
 )
-@option("--master", default="local[*]", help="Spark's master, as spark-submit takes it.")
+@option(
+    "--master",
+    default="local[*]",
+    help="Spark's master, as spark-submit takes it; under spark-submit its own counts.",
+)
 @option(
     "--tasks",
     default=2,
@@ -90,6 +81,18 @@ def inference() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Where Spark's Kafka connector is resolved into, once.  [default: ~/.cache/fraudstream]",
 )
+@option(
+    "--executor-timeout",
+    default=120,
+    type=click.IntRange(1),
+    metavar="SECONDS",
+    help="On a cluster, how long to wait for executors to come and to be fit for the work.",
+)
+@option(
+    "--wait-for-model",
+    is_flag=True,
+    help="Where there is no model to serve yet, wait for the first one.",
+)
 @option("--spark-home", default=None, metavar="FOLDER", help="Where Spark is, if not in this PEX.")
 @debug_option
 def run_stream(
@@ -103,47 +106,55 @@ def run_stream(
     most_records: int,
     share_of_features: float,
     cache: Path | None,
+    executor_timeout: int,
+    wait_for_model: bool,
     spark_home: str | None,
     debug: bool,
 ) -> None:
     """Run the stream until it is told to stop (Ctrl-C or SIGTERM); the batch at hand is finished.
 
     Needs Java 17 or 21, and a Spark 4.2: the one at SPARK_HOME or --spark-home, or pyspark.
+
+    While it runs or waits, it touches the file `alive` in the checkpoint, for who watches over it.
     """
-    if cluster.properties:
-        raise UnsupportedProperties(
-            "--kafka-config is not handed on to Spark yet: expected a broker that needs no "
-            "properties, so leave the option out"
-        )
+    # What cannot be told to Spark's Kafka client is refused before anything is started.
+    java_properties(cluster.properties)
     cluster.require_topics(topics.names())
-    _find_spark(spark_home or os.environ.get("SPARK_HOME"), master)
-    _require_java()
+    find_spark(spark_home or os.environ.get("SPARK_HOME"))
+    require_java(os.environ)
+    require_master(master)
     # An answer within seconds, or the last good model: the stream does not wait for a registry.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     from fraudstream.inference.champion import Champion
     from fraudstream.inference.champion import Registry
+    from fraudstream.inference.champion import await_first
+    from fraudstream.inference.executors import require_executors
     from fraudstream.inference.job import claim
-    from fraudstream.inference.job import session
     from fraudstream.inference.job import start
+    from fraudstream.inference.session import session
+    from fraudstream.inference.sink import Sink
     from fraudstream.inference.tasks import Settings
 
     checkpoint = checkpoint.resolve()
-    settings = Settings(
-        cluster.bootstrap_servers, topics, checkpoint, DEFAULT, most_records, share_of_features
-    )
+    settings = Settings(cluster, topics, checkpoint, DEFAULT, most_records, share_of_features)
     champion = Champion(Registry(tracking_uri, model_name), checkpoint / "models", DEFAULT)
-    serving = champion.current()
-    log.info("model", name=serving.name, version=serving.version, threshold=serving.threshold)
-    claim(settings)
-    cache = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fraudstream"
+    alive = checkpoint / "alive"
     with stop_requests() as stop:
-        spark = session(master, cache, tasks)
+        serving = await_first(champion, stop, alive.touch) if wait_for_model else champion.current()
+        if serving is None:
+            return
+        log.info("model", name=serving.name, version=serving.version, threshold=serving.threshold)
+        sink = Sink(cluster, claim(settings), topics.scores)
+        cache = cache or default_cache()
+        spark = session(master, cache, tasks, os.environ)
         try:
-            query, batches = start(spark, settings, champion)
+            if not str(spark.sparkContext.master).startswith("local"):
+                require_executors(spark, checkpoint, executor_timeout, stop)
+            query, batches = start(spark, settings, champion, sink)
             log.info("stream started", checkpoint=str(checkpoint))
-            while query.isActive and not stop.wait(0.2):
-                pass
+            while query.isActive and not stop.wait(_PROBE_S):
+                alive.touch()
             if stop.is_set():
                 if not debug:
                     # A batch that comes now is refused. Spark would log that as an error, with
@@ -155,48 +166,6 @@ def run_stream(
                 raise StreamFailed(_cause(str(error), debug))
         finally:
             spark.stop()
-
-
-def _find_spark(home: str | None, master: str) -> None:
-    """Make pyspark importable and tell it which Python its workers run.
-
-    Raises
-    ------
-    SparkMissing
-        If there is none.
-    """
-    if home:
-        archives = sorted(Path(home).glob("python/lib/py4j-*-src.zip"))
-        if not archives:
-            raise SparkMissing(f"expected a Spark at {home}: it has no python/lib/py4j-*-src.zip")
-        sys.path[:0] = [str(Path(home) / "python" / "lib" / "pyspark.zip"), str(archives[0])]
-        os.environ["SPARK_HOME"] = home
-    try:
-        import pyspark  # noqa: F401
-    except ImportError as error:
-        raise SparkMissing(
-            "Spark is not in this PEX: set SPARK_HOME or --spark-home to a Spark 4.2, "
-            "or run inference-local.pex, which carries it"
-        ) from error
-    pex = os.environ.get("PEX")
-    if master.startswith("local") or pex is None:
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    else:
-        os.environ.setdefault("PYSPARK_PYTHON", f"./{Path(pex).name}")
-
-
-def _require_java() -> None:
-    """See that there is the Java that Spark's scripts will start.
-
-    Raises
-    ------
-    JavaMissing
-        If there is none.
-    """
-    home = os.environ.get("JAVA_HOME")
-    if shutil.which("java", path=str(Path(home) / "bin") if home else None) is None:
-        where = f"in JAVA_HOME ({home})" if home else "on PATH, and JAVA_HOME is not set"
-        raise JavaMissing(f"no java {where}: install Java 17 or 21")
 
 
 def _cause(message: str, debug: bool) -> str:

@@ -6,6 +6,8 @@ Kept apart from the job, so that a worker loads neither Spark's SQL nor the regi
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 import functools
 import gc
@@ -15,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+from pyspark import TaskContext
 
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.inference.scoring import HANDED_ON
@@ -22,7 +25,9 @@ from fraudstream.inference.scoring import Destinations
 from fraudstream.inference.scoring import card_step
 from fraudstream.inference.scoring import label_step
 from fraudstream.inference.scoring import merchant_step
+from fraudstream.inference.sink import Sink
 from fraudstream.inference.store import open_embedded
+from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 from fraudstream.model.bundle import Bundle
 from fraudstream.model.bundle import load_bundle
@@ -32,6 +37,9 @@ from fraudstream.schema.decoding import decode_transactions
 
 Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
+#: What comes of a batch, one row a shard that had anything to write.
+WRITTEN = pa.schema([("shard", pa.int32()), ("rows", pa.int64()), ("was_there", pa.bool_())])
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -39,7 +47,7 @@ class Settings:
 
     Attributes
     ----------
-    bootstrap_servers, topics
+    cluster, topics
         Where records come from and go to.
     checkpoint
         Folder of the query's progress, the state and the models that it has used. **Removing it
@@ -52,7 +60,7 @@ class Settings:
         The share of transactions whose features go out with the score.
     """
 
-    bootstrap_servers: str
+    cluster: Cluster
     topics: Topics
     checkpoint: Path
     feature_set: FeatureSet
@@ -134,6 +142,31 @@ def merchant_task(settings: Settings, version: str, digest: str, model: Model) -
         _settle()
 
     return task
+
+
+def shard_at_hand() -> int:
+    """Return which partition of the second step this task of Spark works on."""
+    return int(TaskContext.get().partitionId())  # type: ignore[union-attr]
+
+
+def writing_task(
+    task: Task, sink: Sink, batch: int, shard: Callable[[], int] = shard_at_hand
+) -> Task:
+    """Return a task that sends what `task` yields to Kafka, and yields `WRITTEN`."""
+
+    def write(records: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        # Kafka is asked while scores are computed. All of them are there before any is sent: no
+        # transaction is open for longer than sending takes.
+        with ThreadPoolExecutor(1) as beside:
+            opening = beside.submit(sink.open, shard())
+            rows = list(task(records))
+            with closing(opening.result()) as opened:
+                count = sum(some.num_rows for some in rows)
+                if count:
+                    is_new = opened.write(batch, rows)
+                    yield pa.record_batch([[shard()], [count], [not is_new]], schema=WRITTEN)
+
+    return write
 
 
 _bundles: dict[str, Bundle] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+from http import HTTPStatus
 from http.client import HTTPConnection
 from http.client import HTTPException
 import json
@@ -159,18 +160,17 @@ class _Master(_Daemon):
         connection = HTTPConnection(_HOST, self._page, timeout=5)
         try:
             connection.request("GET", "/json/")
-            status: dict[str, Any] = json.loads(connection.getresponse().read())
+            response = connection.getresponse()
+            # The server is there before its pages are.
+            return json.loads(response.read()) if response.status == HTTPStatus.OK else {}
         except (OSError, HTTPException):
             return {}
         finally:
             connection.close()
-        return status
 
 
 class _Worker(_Daemon):
-    def __init__(
-        self, master: _Master, number: int, folder: Path, cores: int, memory: str
-    ) -> None:
+    def __init__(self, master: _Master, number: int, folder: Path, cores: int, memory: str) -> None:
         self._master = master
         self.number = number
         self.port = free_port()

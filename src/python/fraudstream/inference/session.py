@@ -1,0 +1,125 @@
+"""The Spark session, with what the stream needs of Spark's many settings."""
+
+from collections.abc import Mapping
+import os
+from pathlib import Path
+import signal
+
+from py4j.protocol import Py4JJavaError  # pants: no-infer-dep (it comes with Spark)
+import pyspark
+from pyspark import SparkConf
+from pyspark import SparkContext
+from pyspark.sql import SparkSession
+
+from fraudstream.inference.cluster import for_executors
+
+#: The app's name at the cluster.
+NAME = "inference"
+#: Spark's own reader of Kafka. `deploy/spark/submit` names it as well.
+CONNECTOR = "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0"
+
+# Spark has these itself. They would be sent to every executor, twice: 100 MB.
+_OF_SPARK = "org.apache.hadoop:hadoop-client-api,org.apache.hadoop:hadoop-client-runtime"
+
+#: What a cluster is asked for where its own settings (``spark-defaults.conf``, or ``--conf`` of
+#: ``spark-submit``) say nothing.
+_ON_A_CLUSTER = {
+    # A killed process is noticed at once, by its connections. A machine that loses power or its
+    # network says nothing: it is given up after this time, not after two minutes. A pause of the
+    # garbage collector must not be taken for that.
+    "spark.network.timeout": "30s",
+    "spark.network.timeoutInterval": "5s",
+    "spark.executor.heartbeatInterval": "5s",
+    # A task counts as failed when its executor is lost; several can be lost while one batch is
+    # tried, and a fourth failure would end the stream.
+    "spark.task.maxFailures": "8",
+    # Spark keeps a task back for the executor that read the same partition before, by default for
+    # three seconds: longer than a batch takes.
+    "spark.locality.wait": "100ms",
+    # Executors that come and go would only be filled anew with the PEX and the models.
+    "spark.dynamicAllocation.enabled": "false",
+}
+
+
+class SparkNotStarted(ConnectionError):
+    """The master did not take the application, or Spark does not take a setting."""
+
+
+def session(master: str, cache: Path, tasks: int, environment: Mapping[str, str]) -> SparkSession:
+    """Return the Spark session.
+
+    Parameters
+    ----------
+    master
+        As ``spark-submit`` takes it; ``local[*]`` for this machine. Not used where
+        ``spark-submit`` has started this program: it has been told a master itself.
+    cache
+        Where the Kafka connector is resolved into, once. Not used where it lies among Spark's own
+        jars, as in an image.
+    tasks
+        How many tasks the second step is spread over.
+    environment
+        Variables of this process: see `for_executors`.
+
+    Raises
+    ------
+    SparkNotStarted
+        If the master does not take the application. Spark tries for a minute.
+    """
+    settings = {
+        "spark.app.name": NAME,
+        **_connector(cache),
+        "spark.default.parallelism": str(tasks),
+        "spark.sql.shuffle.partitions": str(tasks),
+        # Batches are small: a plan that changes on the way costs more than it saves.
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+        "spark.sql.streaming.minBatchesToRetain": "20",
+        # What goes wrong at the start is told by an error of ours.
+        "spark.log.level": "OFF",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+    }
+    if "PYSPARK_GATEWAY_PORT" not in environment:
+        settings["spark.master"] = master
+    # Spark is started first, and asked for its settings then: what it was told by its own files
+    # and its own command line would be hidden by a setting of the same name from here.
+    SparkContext._ensure_initialized(conf=SparkConf().setAll(list(settings.items())))
+    conf = SparkConf().setAll(list(settings.items()))
+    master = str(conf.get("spark.master"))
+    python, sent = for_executors(master, environment)
+    os.environ["PYSPARK_PYTHON"] = python
+    conf.setAll(list(sent.items()))
+    if master.startswith("local"):
+        # All of it is one process on this machine, and nobody else's to reach.
+        conf.set("spark.driver.host", "127.0.0.1").set("spark.driver.bindAddress", "127.0.0.1")
+    else:
+        for name, value in _ON_A_CLUSTER.items():
+            conf.setIfMissing(name, value)
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        spark = SparkSession.builder.config(conf=conf).getOrCreate()
+    except Py4JJavaError as error:
+        told = error.java_exception.toString().partition("\n")[0]
+        raise SparkNotStarted(
+            f"Spark did not start: expected the master of a Spark 4.2 at {master}, and settings "
+            f"that Spark takes; Spark says: {told}"
+        ) from error
+    # Spark makes Ctrl-C its own, to cancel a job. Here it ends the stream between two batches.
+    signal.signal(signal.SIGINT, interrupt)
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def _connector(cache: Path) -> dict[str, str]:
+    """Return the settings by which Spark fetches its reader of Kafka; none where it has it."""
+    home = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent)
+    _, module, version = CONNECTOR.split(":")
+    if (home / "jars" / f"{module}-{version}.jar").exists():
+        return {}
+    return {
+        "spark.jars.packages": CONNECTOR,
+        "spark.jars.excludes": _OF_SPARK,
+        "spark.jars.ivy": str(cache / "ivy"),
+    }

@@ -1,0 +1,168 @@
+"""Results to Kafka: each shard of a batch in one transaction, with a mark that it is there.
+
+A shard is what one task of the second step scores. Its results and its mark, the number of the
+batch, become visible together or not at all. Whoever opens a shard first fences all who opened it
+before, then looks at the mark: so a batch that is repeated, by a task that Spark starts
+again or by a driver that was killed and restarted, is in the topics once.
+
+The mark is the offset that the shard's consumer group has committed. **Kafka forgets it** when
+nothing was written for ``offsets.retention.minutes`` (a week by default): a stream that was killed
+in the middle of a batch, and stays down for longer, repeats what that batch had written.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+import time
+
+from confluent_kafka import Consumer
+from confluent_kafka import KafkaError
+from confluent_kafka import KafkaException
+from confluent_kafka import Producer
+from confluent_kafka import TopicPartition
+import pyarrow as pa
+
+from fraudstream.kafka.topics import Cluster
+
+#: The names of transactional ids and consumer groups begin with it: grant both by this prefix.
+PREFIX = "inference"
+
+_TIMEOUT_S = 60.0
+_SOON = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+)
+_ROOM_S = 0.1
+
+
+class NotWritten(ConnectionError):
+    """Results did not reach Kafka: it did not answer, refused them, or another writer took over."""
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where a stream's results go.
+
+    Parameters
+    ----------
+    cluster
+        The Kafka cluster.
+    stream
+        Names the stream for ever: what two streams write must not be taken for the same.
+    marked
+        A topic that exists, for the mark to name; nothing is written to it for the mark.
+    """
+
+    cluster: Cluster
+    stream: str
+    marked: str
+
+    def open(self, shard: int) -> "Shard":
+        """Take over a shard: who opened it before can write nothing more.
+
+        Raises
+        ------
+        NotWritten
+            If Kafka does not answer, or refuses.
+        """
+        with _told(f"shard {shard} could not be opened on {self.cluster.bootstrap_servers}"):
+            return Shard(self.cluster, f"{PREFIX}.{self.stream}.{shard}", self.marked)
+
+
+class Shard:
+    """One shard of every batch, opened for writing. `Sink.open` makes it; close it after use."""
+
+    def __init__(self, cluster: Cluster, name: str, marked: str) -> None:
+        self._name = name
+        self._marked = marked
+        self._producer = Producer(
+            cluster.config(
+                transactional_id=name,
+                compression_type="lz4",
+                # The partitioner of Java's clients, and so of whoever writes the transactions.
+                partitioner="murmur2_random",
+            )
+        )
+        self._producer.init_transactions(_TIMEOUT_S)
+        # It joins no group: it reads the mark, and names the group in which the next is left.
+        self._marker = Consumer(cluster.config(group_id=name, enable_auto_commit=False))
+        self._next = next_batch(self._marker, TopicPartition(marked, 0))
+
+    def write(self, batch: int, rows: Iterable[pa.RecordBatch]) -> bool:
+        """Write what belongs to a batch, unless it is there.
+
+        Parameters
+        ----------
+        batch
+            Its number, from 0. Batches are written in the order of their numbers.
+        rows
+            `fraudstream.inference.scoring.OUTGOING`.
+
+        Returns
+        -------
+        bool
+            Whether it was written; ``False`` if it was there.
+
+        Raises
+        ------
+        NotWritten
+            If it may not be there. Nothing of it is visible, or all: to open the shard anew and
+            write the batch again is right in both cases.
+        """
+        if batch < self._next:
+            return False
+        with _told(f"batch {batch} of {self._name} could not be written"):
+            self._producer.begin_transaction()
+            _produce(self._producer, rows)
+            self._producer.send_offsets_to_transaction(
+                [TopicPartition(self._marked, 0, batch + 1)],
+                self._marker.consumer_group_metadata(),
+                _TIMEOUT_S,
+            )
+            self._producer.commit_transaction(_TIMEOUT_S)
+        self._next = batch + 1
+        return True
+
+    def close(self) -> None:
+        """Give the shard back."""
+        self._marker.close()
+
+
+def next_batch(marker: Consumer, place: TopicPartition) -> int:
+    """Return the number of the first batch that is not marked as written; 0 if none is.
+
+    A group's coordinator may be moving, or have transactions to settle first: that is waited for.
+    """
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            [mark] = marker.committed([place], timeout=_TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() not in _SOON or time.monotonic() > deadline:
+                raise
+        else:
+            return max(int(mark.offset), 0)
+
+
+def _produce(producer: Producer, rows: Iterable[pa.RecordBatch]) -> None:
+    for some in rows:
+        columns = (some.column(name).to_pylist() for name in ("topic", "key", "value"))
+        for topic, key, value in zip(*columns, strict=True):
+            while True:
+                try:
+                    producer.produce(topic, value, key)
+                    break
+                except BufferError:
+                    # The queue is full: an acknowledgement makes room, and ends this wait.
+                    producer.poll(_ROOM_S)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except KafkaException as error:
+        raise NotWritten(f"{what}: {error.args[0].str()}") from error
