@@ -5,11 +5,15 @@ from types import ModuleType
 
 import pytest
 
+from fraudstream.kafka import acls
 from fraudstream.kafka import options
 from fraudstream.kafka import reading
+from fraudstream.kafka import security
 from fraudstream.kafka import topics
 
+_MODULES = [acls, options, reading, security, topics]
 
-@pytest.mark.parametrize("module", [options, reading, topics], ids=lambda module: module.__name__)
+
+@pytest.mark.parametrize("module", _MODULES, ids=lambda module: module.__name__)
 def test_every_example_gives_what_it_shows(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0

@@ -1,5 +1,6 @@
 """Every app finds its cluster and its topics by the same options."""
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import os
 from pathlib import Path
@@ -87,3 +88,37 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(BadProperties, match="UTF-8"):
         read_properties(file)
+
+
+def test_a_secret_in_a_file_of_its_own_is_found_beside_the_properties(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "password").write_text(" with a blank before it\n")
+    (tmp_path / "ca.crt").write_text("-----BEGIN\n-----END\n")
+    lines = "sasl.password.file = secrets/password\nssl.ca.pem.file=ca.crt\n"
+    assert read_properties(properties_file(tmp_path, lines)) == {
+        "sasl.password": " with a blank before it",
+        "ssl.ca.pem": "-----BEGIN\n-----END",
+    }
+
+
+def test_a_property_of_the_client_itself_that_names_a_file_stays_as_it_is(tmp_path: Path) -> None:
+    line = "sasl.oauthbearer.assertion.private.key.file=/key.pem"
+    name, _, value = line.partition("=")
+    assert read_properties(properties_file(tmp_path, line)) == {name: value}
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda file: None, "cannot be read: No such file"),
+        (lambda file: file.mkdir(), "cannot be read: Is a directory"),
+        (lambda file: file.write_bytes(b"\xff"), "expected a UTF-8 text file"),
+    ],
+    ids=["absent", "folder", "no text"],
+)
+def test_a_file_of_a_secret_that_cannot_be_read_is_named(
+    tmp_path: Path, make: Callable[[Path], object], told: str
+) -> None:
+    make(tmp_path / "password")
+    with pytest.raises(BadProperties, match=f"{tmp_path}/password:? {told}"):
+        read_properties(properties_file(tmp_path, "sasl.password.file=password"))

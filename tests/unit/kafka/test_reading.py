@@ -10,6 +10,7 @@ from fraudstream.kafka.reading import Span
 from fraudstream.kafka.reading import TopicChanged
 from fraudstream.kafka.reading import _is_wanted
 from fraudstream.kafka.reading import read
+from fraudstream.kafka.topics import AccessRefused
 from fraudstream.kafka.topics import BrokerUnreachable
 from fraudstream.kafka.topics import Cluster
 
@@ -63,6 +64,14 @@ def test_the_end_of_a_partition_counts_only_where_it_is_not_before_the_noted_end
 @pytest.mark.parametrize("code", [KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT])
 def test_a_broker_that_goes_away_is_told(code: int) -> None:
     with pytest.raises(BrokerUnreachable, match="went away"):
+        _is_wanted(message(0, 0, code), "t", {0: 3})
+
+
+@pytest.mark.parametrize(
+    "code", [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED]
+)
+def test_a_missing_right_is_told_with_how_it_is_granted(code: int) -> None:
+    with pytest.raises(AccessRefused, match=r"t may not be read: .*producer\.pex topics --acls"):
         _is_wanted(message(0, 0, code), "t", {0: 3})
 
 

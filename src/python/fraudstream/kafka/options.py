@@ -17,6 +17,16 @@ from fraudstream.kafka.topics import Topics
 
 DEFAULT_BOOTSTRAP_SERVERS = "localhost:9092"
 
+# What may be kept in a file of its own: a password belongs in no file that people show each other,
+# and a certificate is several lines.
+_IN_FILES = {
+    "sasl.password",
+    "ssl.ca.pem",
+    "ssl.certificate.pem",
+    "ssl.key.pem",
+    "ssl.key.password",
+}
+
 _PURPOSE = {
     "transactions": "card transactions",
     "labels": "what became known of transactions",
@@ -80,7 +90,8 @@ def kafka_options(*topics: str) -> Callable[[Callable[..., Any]], Callable[..., 
             "--kafka-config",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             metavar="FILE",
-            help="Client properties, one key=value a line, such as security.protocol=SASL_SSL.",
+            help="Client properties, one key=value a line, such as security.protocol=SASL_SSL. "
+            "A secret may be in a file of its own: sasl.password.file=PATH, beside this one.",
         )(decorated)
         return option(
             "--bootstrap-servers",
@@ -95,11 +106,15 @@ def kafka_options(*topics: str) -> Callable[[Callable[..., Any]], Callable[..., 
 def read_properties(file: Path) -> dict[str, str]:
     r"""Return the client properties of a file: ``key=value`` lines, ``#`` begins a comment line.
 
+    The value of ``sasl.password``, ``ssl.ca.pem``, ``ssl.certificate.pem``, ``ssl.key.pem`` or
+    ``ssl.key.password`` can be in a file of its own, which is named under the key and ``.file``,
+    relative to the file's own folder. The whole set can then be moved, and mounted anywhere.
+
     Raises
     ------
     BadProperties
-        If a line is something else, or sets what has an option of its own. The line is not
-        quoted, because it may hold a password.
+        If a line is something else, sets what has an option of its own, or names a file that
+        cannot be read. The line is not quoted, because it may hold a password.
 
     Examples
     --------
@@ -111,11 +126,7 @@ def read_properties(file: Path) -> dict[str, str]:
     {'security.protocol': 'SSL'}
     """
     properties: dict[str, str] = {}
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise BadProperties(f"{file}: expected a UTF-8 text file of key=value lines") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_text(file).splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         key, equals, value = (part.strip() for part in line.partition("="))
@@ -126,5 +137,18 @@ def read_properties(file: Path) -> dict[str, str]:
                 f"{file}, line {number}: bootstrap.servers is not taken from here: "
                 "give the address with --bootstrap-servers"
             )
+        named = key.removesuffix(".file")
+        if named != key and named in _IN_FILES:
+            # Editors end a file with a newline, which is no part of a password.
+            key, value = named, _text(file.parent / value).rstrip("\r\n")
         properties[key] = value
     return properties
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadProperties(f"{file}: expected a UTF-8 text file") from error
+    except OSError as error:
+        raise BadProperties(f"{file} cannot be read: {error.strerror}") from error

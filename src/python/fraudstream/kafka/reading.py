@@ -13,8 +13,11 @@ from confluent_kafka import TopicPartition
 import numpy as np
 import numpy.typing as npt
 
+from fraudstream.kafka.topics import AccessRefused
 from fraudstream.kafka.topics import BrokerUnreachable
 from fraudstream.kafka.topics import Cluster
+from fraudstream.kafka.topics import lacks_right
+from fraudstream.kafka.topics import reason
 
 _TIMEOUT_S = 10.0
 _STALL_S = 30.0
@@ -100,6 +103,8 @@ def read(
     ------
     TopicChanged
         If no record arrives for thirty seconds before an end offset is reached.
+    AccessRefused
+        If we have no right to read it.
     BrokerUnreachable
         If the broker goes away.
     """
@@ -161,6 +166,8 @@ def _is_wanted(message: Message, topic: str, waiting: dict[int, int]) -> bool:
     if failure is not None and not ended:
         if failure.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             raise BrokerUnreachable(f"the broker went away: {failure.str()}")
+        if lacks_right(failure):
+            raise AccessRefused(f"{topic} may not be read: {reason(failure)}")
         raise TopicChanged(f"{topic} could not be read: {failure.str()}")
     partition = cast(int, message.partition())
     offset = cast(int, message.offset())

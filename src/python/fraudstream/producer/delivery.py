@@ -21,6 +21,7 @@ import orjson
 
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
+from fraudstream.kafka.topics import reason
 from fraudstream.schema.timestamps import format_us
 from fraudstream.schema.timestamps import to_us
 from fraudstream.schema.validation import LABEL
@@ -195,12 +196,12 @@ class Delivery:
     def _count_failure(self, topic: str, failure: KafkaError) -> None:
         self._failed[topic] += 1
         if self._failure is None:
-            self._failure = failure.str()
+            self._failure = reason(failure)
 
     def _letter(self, route: "_Route", document: dict[str, Any]) -> bytes:
-        reason = str(route.explain(document))
-        self._refusal = self._refusal or reason
-        return orjson.dumps(dead_letter(route.topic, document, reason, self._now()))
+        refusal = str(route.explain(document))
+        self._refusal = self._refusal or refusal
+        return orjson.dumps(dead_letter(route.topic, document, refusal, self._now()))
 
 
 class _Route:

@@ -17,12 +17,16 @@ import click
 import orjson
 
 from fraudstream.cli.console import Duration
+from fraudstream.cli.console import Moment
 from fraudstream.cli.console import debug_option
 from fraudstream.cli.console import option
 from fraudstream.cli.console import progress_bar
 from fraudstream.cli.console import run
 from fraudstream.cli.console import stderr
 from fraudstream.cli.stopping import stop_requests
+from fraudstream.kafka.acls import give
+from fraudstream.kafka.acls import grants
+from fraudstream.kafka.acls import principals
 from fraudstream.kafka.options import kafka_options
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
@@ -37,6 +41,9 @@ from fraudstream.producer.agenda import first_events
 from fraudstream.producer.delivery import DELIVERY_TIMEOUT
 from fraudstream.producer.delivery import Delivery
 from fraudstream.producer.recording import Recording
+from fraudstream.producer.resuming import HistoryFirst
+from fraudstream.producer.resuming import Position
+from fraudstream.producer.resuming import after
 from fraudstream.producer.sending import send
 from fraudstream.producer.traffic import Days
 from fraudstream.producer.traffic import Dirt
@@ -51,6 +58,7 @@ _DAY = timedelta(days=1)
 _DAY_US = duration_us(_DAY)
 _DEFAULT_DAYS = 30
 _DEFAULT_RATE = 200.0
+_OF_LIVE = ("after_days", "rate", "resume", "seconds", "events")
 _USED_TOPICS = ("transactions", "labels", "dead_letters")
 
 
@@ -62,34 +70,17 @@ class FutureTime(ValueError):
     """Transactions would be dated in the future."""
 
 
-class _Time(click.ParamType):
-    name = "time"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
-        """Read an RFC 3339 time; one without a zone is UTC."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"expected a time such as 2026-01-31T00:00:00Z, got {value!r}", param, ctx)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 class _Pair(click.ParamType):
-    name = "field=value"
+    name = "name=value"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
-        """Read ``FIELD=VALUE``."""
+        """Read two texts on both sides of ``=``; the option's metavar says what they are."""
         if isinstance(value, tuple):
             return value
-        field, equals, content = value.partition("=")
-        if not (field and equals and content):
-            self.fail(f"expected FIELD={self._content(param)}, got {value!r}", param, ctx)
-        return field, content
-
-    def _content(self, param: Any) -> str:
-        return "COLUMN" if param is not None and param.name == "columns" else "VALUE"
+        name, equals, content = value.partition("=")
+        if not (name and equals and content):
+            self.fail(f"expected {param.metavar}, got {value!r}", param, ctx)
+        return name, content
 
 
 class _Speed(click.ParamType):
@@ -135,6 +126,20 @@ def producer() -> None:
 @kafka_options()
 @option("--partitions", type=click.IntRange(1), default=4, help="Partitions of each topic.")
 @option("--replication", type=click.IntRange(1), default=1, help="Copies of each record.")
+@option(
+    "--acls",
+    is_flag=True,
+    help="Also give each role what its program needs, on a broker that refuses all else.",
+)
+@option(
+    "--principal",
+    "chosen",
+    type=_Pair(),
+    multiple=True,
+    metavar="ROLE=PRINCIPAL",
+    help="With --acls: who a role is.  [default: User: and the role's name]  Repeatable.",
+)
+@option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @_json_option
 @debug_option
 def topics(
@@ -143,16 +148,40 @@ def topics(
     topics: Topics,
     partitions: int,
     replication: int,
+    acls: bool,
+    chosen: tuple[tuple[str, str], ...],
+    dry_run: bool,
     as_json: bool,
     debug: bool,
 ) -> None:
-    """Create the topics that do not exist yet, and leave the others as they are."""
-    created = cluster.create_topics(topics, partitions, replication)
+    """Create the topics that do not exist yet, and leave the others as they are.
+
+    With --acls, also grant the roles producer, trainer and inference the rights that they do not
+    have yet. Needs the properties of a super user of the broker:
+
+    \b
+      producer.pex topics --acls --kafka-config admin.properties --principal trainer=User:alice
+
+    Nothing is ever taken away: neither a topic nor a right.
+    """
+    who = principals(chosen)
+    created = cluster.create_topics(topics, partitions, replication, dry_run=dry_run)
+    wanted = grants(topics) if acls else []
+    granted = give(cluster, wanted, who, dry_run=dry_run) if acls else []
     if as_json:
-        click.echo(orjson.dumps({"created": created, "topics": topics.names()}))
+        rights = [
+            {**grant.document(), "principal": who[grant.role], "is_new": grant in granted}
+            for grant in wanted
+        ]
+        report = {"created": created, "topics": topics.names(), "acls": rights, "dry_run": dry_run}
+        click.echo(orjson.dumps(report))
         return
+    would = "would be " if dry_run else ""
     for name in topics.names():
-        click.echo(f"{name}: {'created' if name in created else 'exists'}", err=True)
+        click.echo(f"{name}: {f'{would}created' if name in created else 'exists'}", err=True)
+    for grant in wanted:
+        state = f"{would}granted" if grant in granted else "is so"
+        click.echo(f"{grant} ({who[grant.role]}): {state}", err=True)
 
 
 @producer.command()
@@ -160,8 +189,8 @@ def topics(
 @option("--cards", default=WorldSpec.cards, help="How many cards there are.")
 @option("--seed", default=WorldSpec.seed, help="The same seed gives the same traffic.")
 @option("--days", type=click.IntRange(1), default=_DEFAULT_DAYS, help="Days of history.")
-@option("--start", type=_Time(), help="When the history begins.  [default: --days before its end]")
-@option("--end", type=_Time(), help="When the history ends.  [default: last midnight, UTC]")
+@option("--start", type=Moment(), help="When the history begins.  [default: --days before its end]")
+@option("--end", type=Moment(), help="When the history ends.  [default: last midnight, UTC]")
 @option(
     "--account-takeover-rate",
     default=WorldSpec.account_takeover_rate,
@@ -201,6 +230,13 @@ def topics(
     default=_DEFAULT_RATE,
     help="With --live: transactions per second.",
 )
+@option(
+    "--resume",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="With --live: note here how far it has come, and go on from there. What the file does not "
+    "know to be sent of the history of --after-days is sent first.",
+)
 @option("--seconds", type=click.FloatRange(0, min_open=True), help="With --live: end after this.")
 @option("--events", type=click.IntRange(1), help="With --live: end after so many transactions.")
 @option(
@@ -233,6 +269,7 @@ def simulate(
     live: bool,
     after_days: int,
     rate: float,
+    resume: Path | None,
     seconds: float | None,
     events: int | None,
     truth: Path | None,
@@ -247,6 +284,11 @@ def simulate(
     \b
       producer.pex simulate --start 2026-01-01T00:00:00Z --days 45
       producer.pex simulate --start 2026-01-01T00:00:00Z --live --after-days 45
+
+    Both as one run, which can be stopped and started again:
+
+    \b
+      producer.pex simulate --start 2026-01-01T00:00:00Z --live --after-days 45 --resume position
 
     Simulated time runs with the transactions, so at most rates faster than the clock. Should it
     reach the present, it goes on at the clock's pace: no transaction is dated in the future. A
@@ -276,14 +318,20 @@ def simulate(
     if live:
         agendas = traffic.days(after_days)
         pace = NeverAhead(ConstantRate(rate), to_us(now))
+        position = None
+        if resume is not None:
+            position = Position(resume)
+            agendas = traffic.days(_day_of(position.reached_us, to_us(start)))
+            agendas = after(agendas, position.reached_us)
         until_us = _send(
             _Job(
                 "live traffic",
                 agendas if events is None else first_events(agendas, events),
-                pace,
+                pace if resume is None else HistoryFirst(pace, to_us(ends)),
                 total=events or (None if seconds is None else round(seconds * rate)),
                 progress=_count_events,
                 limit_s=seconds,
+                position=position,
             ),
             cluster,
             topics,
@@ -322,7 +370,7 @@ def _refuse_mixture(context: click.Context, live: bool) -> None:
         source = context.get_parameter_source(name)
         return source is click.core.ParameterSource.COMMANDLINE
 
-    for name in ("days", "end") if live else ("after_days", "rate", "seconds", "events"):
+    for name in ("days", "end") if live else _OF_LIVE:
         if given(name):
             raise click.UsageError(
                 f"--{name.replace('_', '-')} is for "
@@ -420,6 +468,11 @@ class _Job:
     total: float | None
     progress: Callable[[Agenda], float]
     limit_s: float | None = None
+    position: Position | None = None
+
+
+def _day_of(reached_us: int | None, start_us: int) -> int:
+    return 0 if reached_us is None else max(0, (reached_us - start_us) // _DAY_US)
 
 
 def _count_events(sent: Agenda) -> float:
@@ -471,6 +524,8 @@ def _send(
             labels += int(part.is_label.sum())
             last_us = int(part.due_us[-1])
             advance(job.progress(part))
+            if job.position is not None:
+                job.position.note(last_us)
             if lines is not None and isinstance(part.source, Days):
                 rows = part.row[part.kind == Kind.TRANSACTION]
                 lines.writelines(orjson.dumps(row) + b"\n" for row in part.source.truth(rows))
@@ -479,6 +534,8 @@ def _send(
         with progress_bar(job.name, job.total) as advance:
             send(job.agendas, job.pace, delivery, stop, sent=sent, limit_s=job.limit_s)
             account = delivery.close()
+        if job.position is not None and not account.failed:
+            job.position.keep()
     report = {
         **asdict(account),
         "events": events,
