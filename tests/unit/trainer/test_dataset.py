@@ -136,6 +136,23 @@ def test_the_parts_follow_one_another_with_the_label_delay_between() -> None:
     assert parts.report_us - parts.validation_us == parts.end_us - parts.report_us == 3 * DAY_US
 
 
+def test_a_window_cuts_the_beginning_of_training_and_nothing_else() -> None:
+    rows = month()
+    whole = split(rows, 7 * DAY, 6 * DAY, 2 * DAY)
+    cut = split(rows, 7 * DAY, 6 * DAY, 2 * DAY, window=10 * DAY)
+    times = rows.event_time_us
+    assert cut.begin_us == cut.validation_us - 17 * DAY_US
+    assert (cut.training == (whole.training & (times >= cut.begin_us))).all()
+    assert (cut.selection == whole.selection).all()
+    assert (cut.report == whole.report).all()
+
+
+def test_a_window_longer_than_the_topic_takes_all_but_the_warm_up() -> None:
+    rows = month()
+    whole = split(rows, 7 * DAY, 6 * DAY, 2 * DAY)
+    assert (split(rows, 7 * DAY, 6 * DAY, 2 * DAY, 90 * DAY).training == whole.training).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     delay=st.floats(2, 9),
@@ -202,11 +219,11 @@ def records(first: int, values: list[bytes | None]) -> Records:
 
 
 def read_fake(
-    monkeypatch: pytest.MonkeyPatch, parts: list[Records], span: Span
+    monkeypatch: pytest.MonkeyPatch, parts: list[Records], span: Span, every_offset: bool = True
 ) -> tuple[dataset_module.Topic, list[float]]:
     monkeypatch.setattr(dataset_module, "read", lambda *arguments: iter(parts))
     steps: list[float] = []
-    topic = read_topic(Cluster("none"), "labels", [span], decode_labels, steps.append)
+    topic = read_topic(Cluster("none"), "labels", [span], decode_labels, steps.append, every_offset)
     return topic, steps
 
 
@@ -229,6 +246,14 @@ def test_fewer_records_than_the_offsets_promise_are_an_error(
 ) -> None:
     with pytest.raises(TopicChanged, match=r"expected 5 records .* got 1"):
         read_fake(monkeypatch, [records(10, [b"?"])], Span(2, 10, 15))
+
+
+def test_a_topic_of_a_transactional_producer_may_give_fewer_records_than_offsets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good = orjson.dumps(label(0, 5, True))
+    topic, _ = read_fake(monkeypatch, [records(10, [good])], Span(2, 10, 15), every_offset=False)
+    assert topic.columns["offset"].to_pylist() == [10]
 
 
 def test_an_empty_topic_has_the_columns_of_a_full_one(monkeypatch: pytest.MonkeyPatch) -> None:

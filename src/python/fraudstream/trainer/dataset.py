@@ -56,13 +56,11 @@ class Topic:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Transactions with their features and labels, one row a transaction, in order of arrival.
+class Labelled:
+    """Transactions with their labels, one row a transaction, in order of arrival.
 
     Attributes
     ----------
-    features
-        ``float64``, shape (n, k), NaN where absent: what the stream would have served.
     event_time_us
         ``int64``, microseconds since the epoch.
     card
@@ -77,7 +75,6 @@ class Dataset:
         How many records repeated a transaction; the first to arrive is kept.
     """
 
-    features: Float64
     event_time_us: Int64
     card: Int64
     amount: Float64
@@ -87,6 +84,19 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.event_time_us)
+
+
+@dataclass(frozen=True)
+class Dataset(Labelled):
+    """Labelled transactions with what a model sees of them.
+
+    Attributes
+    ----------
+    features
+        ``float64``, shape (n, k), NaN where absent: what the stream would have served.
+    """
+
+    features: Float64
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,12 @@ class Split:
 
 
 def read_topic(
-    cluster: Cluster, topic: str, within: list[Span], decode: Decode, advance: Advance
+    cluster: Cluster,
+    topic: str,
+    within: list[Span],
+    decode: Decode,
+    advance: Advance,
+    every_offset: bool = True,
 ) -> Topic:
     """Read a topic between two offsets of each partition, decoding as records arrive.
 
@@ -135,15 +150,18 @@ def read_topic(
     within
         From where to where, as `fraudstream.kafka.reading.spans` noted it.
     decode
-        `decode_transactions` or `decode_labels`.
+        One of `fraudstream.schema.decoding`.
     advance
         Called with the number of records that were read since the last call.
+    every_offset
+        Whether every offset has to give a record. In a topic that a transactional producer
+        writes, some offsets are no records.
 
     Raises
     ------
     TopicChanged
-        If it does not give as many records as its offsets promise. A model that was trained on
-        fewer would look like any other, so that is an error.
+        If an offset gives no record, and every one has to. A model that was trained on fewer
+        would look like any other, so that is an error.
     UnknownTopic, BrokerUnreachable
         See `fraudstream.kafka`.
     """
@@ -156,7 +174,7 @@ def read_topic(
         rejected += len(decoded.rejections)
         came += len(records)
         advance(len(records))
-    if came != promised:
+    if every_offset and came != promised:
         raise TopicChanged(
             f"{topic}: expected {promised} records between its first and end offsets, got {came}; "
             "was it compacted, or written by a transactional producer?"
@@ -184,7 +202,7 @@ def build(feature_set: FeatureSet, transactions: pa.Table, labels: pa.Table) -> 
     card = identity(transactions["card_id"])
     transaction = identity(transactions["transaction_id"])
     first, _ = first_copies(card, transaction, transactions["offset"].to_numpy())
-    is_fraud, known_us = _join(labels, card[first], transaction[first])
+    is_fraud, known_us = join(labels, card[first], transaction[first])
     return Dataset(
         features=features[first],
         event_time_us=transactions["event_time_us"].to_numpy()[first],
@@ -197,7 +215,11 @@ def build(feature_set: FeatureSet, transactions: pa.Table, labels: pa.Table) -> 
 
 
 def split(
-    dataset: Dataset, label_delay: timedelta, validation: timedelta, warm_up: timedelta
+    dataset: Dataset,
+    label_delay: timedelta,
+    validation: timedelta,
+    warm_up: timedelta,
+    window: timedelta | None = None,
 ) -> Split:
     """Part the rows by time; see `Split`.
 
@@ -212,6 +234,8 @@ def split(
     warm_up
         At the beginning, rows that are only history: their windows reach back to where the topic
         has nothing.
+    window
+        How long training is at most; what is older is history only. ``None``: all there is.
 
     Raises
     ------
@@ -242,10 +266,11 @@ def split(
             f"the validation, {_days(validation)} of validation; send a longer history, or shorten "
             "them with --warm-up, --label-delay or --validation"
         )
+    gap_us = validation_us - duration_us(label_delay)
+    if window is not None:
+        begin_us = max(begin_us, gap_us - duration_us(window))
     parts = Split(
-        training=(times >= begin_us)
-        & (times < validation_us - duration_us(label_delay))
-        & (dataset.known_us < validation_us),
+        training=(times >= begin_us) & (times < gap_us) & (dataset.known_us < validation_us),
         selection=known & (times >= validation_us) & (times < report_us),
         report=known & (times >= report_us) & (times < end_us),
         begin_us=begin_us,
@@ -266,23 +291,22 @@ def split(
     return parts
 
 
-def compromised(dataset: Dataset, moment_us: Int64) -> Mask:
+def compromised(rows: Labelled, moment_us: Int64) -> Mask:
     """Tell, for each row, whether its card was known to have a fraud at `moment_us`, shape (n,).
 
     Such a card is blocked in earnest, so that finding it again is no merit.
 
     Examples
     --------
-    >>> rows = Dataset(
-    ...     features=np.zeros((3, 1)), event_time_us=np.array([1, 5, 9]), card=np.array([7, 7, 8]),
-    ...     amount=np.ones(3), is_fraud=np.array([True, False, True]),
-    ...     known_us=np.array([4, 9, 9]), duplicates=0)
+    >>> rows = Labelled(
+    ...     event_time_us=np.array([1, 5, 9]), card=np.array([7, 7, 8]), amount=np.ones(3),
+    ...     is_fraud=np.array([True, False, True]), known_us=np.array([4, 9, 9]), duplicates=0)
     >>> compromised(rows, np.array([3, 5, 5])).tolist()
     [False, True, False]
     """
-    cards, number = np.unique(dataset.card, return_inverse=True)
+    cards, number = np.unique(rows.card, return_inverse=True)
     since = np.full(len(cards), NEVER)
-    np.minimum.at(since, number[dataset.is_fraud], dataset.known_us[dataset.is_fraud])
+    np.minimum.at(since, number[rows.is_fraud], rows.known_us[rows.is_fraud])
     return since[number] < moment_us
 
 
@@ -308,7 +332,21 @@ def _located(decoded: Decoded, partition: Int64, offset: Int64, appended_ms: Int
     return columns
 
 
-def _join(labels: pa.Table, card: Int64, transaction: Int64) -> tuple[Mask, Int64]:
+def join(labels: pa.Table, card: Int64, transaction: Int64) -> tuple[Mask, Int64]:
+    """Return the label of each transaction and when it became known.
+
+    Parameters
+    ----------
+    labels
+        `Topic.columns` of the topic of labels. Of repeated labels the first to arrive counts.
+    card, transaction
+        Identities (`fraudstream.features.history.identity`), shape (n,).
+
+    Returns
+    -------
+    is_fraud, known_us
+        As `Labelled` has them.
+    """
     label_card = identity(labels["card_id"])
     label_transaction = identity(labels["transaction_id"])
     first, _ = first_copies(label_card, label_transaction, labels["offset"].to_numpy())

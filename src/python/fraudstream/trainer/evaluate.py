@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.metrics import roc_auc_score
 
 from fraudstream.schema.timestamps import duration_us
-from fraudstream.trainer.dataset import Dataset
+from fraudstream.trainer.dataset import Labelled
 from fraudstream.trainer.dataset import compromised
 
 Float64 = npt.NDArray[np.float64]
@@ -108,7 +108,7 @@ class PrecisionFloor:
         )
 
 
-def judge(dataset: Dataset, rows: Mask, begin_us: int, score: Float64) -> Judged:
+def judge(dataset: Labelled, rows: Mask, begin_us: int, score: Float64) -> Judged:
     """Bring some rows of a data set together with their scores.
 
     Parameters
@@ -116,7 +116,7 @@ def judge(dataset: Dataset, rows: Mask, begin_us: int, score: Float64) -> Judged
     dataset, rows
         The rows for which `rows`, shape (n,), is true, all of them labelled.
     begin_us
-        When the first day begins; a day is 24 hours from there.
+        When a day begins; a day is 24 hours from there. Days without a row do not count.
     score
         One a row that is taken.
     """
@@ -126,7 +126,7 @@ def judge(dataset: Dataset, rows: Mask, begin_us: int, score: Float64) -> Judged
         score,
         dataset.is_fraud[rows],
         dataset.amount[rows],
-        day[rows],
+        np.unique(day[rows], return_inverse=True)[1],
         dataset.card[rows],
         known[rows],
     )

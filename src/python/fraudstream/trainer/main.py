@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from datetime import timedelta
 import json
 import os
@@ -17,11 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from fraudstream.cli.console import Duration
+from fraudstream.cli.console import Moment
 from fraudstream.cli.console import debug_option
 from fraudstream.cli.console import option
 from fraudstream.cli.console import progress_bar
 from fraudstream.cli.console import run
 from fraudstream.cli.console import stderr
+from fraudstream.cli.tracking import tracking_options
 from fraudstream.features.definitions import DEFAULT
 from fraudstream.kafka.options import kafka_options
 from fraudstream.kafka.topics import Cluster
@@ -31,6 +34,8 @@ from fraudstream.kafka.topics import Topics
 # reads its part of the environment when it is imported.
 if TYPE_CHECKING:
     from fraudstream.trainer.dataset import Dataset
+    from fraudstream.trainer.dataset import Decode
+    from fraudstream.trainer.dataset import Topic
     from fraudstream.trainer.registry import Version
 
 _ENVIRONMENT = {
@@ -46,26 +51,15 @@ _ENVIRONMENT = {
 }
 
 
-def registry_options(command: Any) -> Any:
-    """Add the options that say where the registry is, and of which model."""
-    command = option("--model-name", default="fraud-detector", help="The registered model.")(
-        command
-    )
-    return option(
-        "--tracking-uri",
-        default="http://localhost:5000",
-        metavar="URI",
-        help="The MLflow server.",
-    )(command)
-
-
 @click.group()
 def trainer() -> None:
     """Train the fraud detector on what the topics hold, and keep its versions.
 
-    Reads transactions and labels from Kafka, computes features as the stream does, trains a
+    `train` reads transactions and labels from Kafka, computes features as the stream does, trains a
     network, judges it on later days, and registers it in MLflow. It becomes the champion, which
     the stream serves, only if it is better than the present one on the same days.
+
+    `evaluate` judges the versions that have served, by the labels that have arrived since.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -73,7 +67,7 @@ def trainer() -> None:
 
 @trainer.command()
 @kafka_options("transactions", "labels")
-@registry_options
+@tracking_options
 @option("--experiment", default="fraudstream", help="The MLflow experiment of the run.")
 @option(
     "--label-delay",
@@ -92,6 +86,13 @@ def trainer() -> None:
     type=Duration(),
     default="0d",
     help="At the beginning of the topic, what is history only and not trained on.",
+)
+@option(
+    "--window",
+    type=Duration(),
+    metavar="DURATION",
+    help="Train on no more than this, such as 90d; what is older is history only.  "
+    "[default: all that the topic holds]",
 )
 @option(
     "--min-precision",
@@ -119,6 +120,7 @@ def train(
     label_delay: timedelta,
     validation: timedelta,
     warm_up: timedelta,
+    window: timedelta | None,
     min_precision: float,
     seed: int,
     epochs: int,
@@ -152,7 +154,7 @@ def train(
     registry.check()
     with _timed(seconds, "read"):
         dataset, source = _read(cluster, topics)
-    parts = split(dataset, label_delay, validation, warm_up)
+    parts = split(dataset, label_delay, validation, warm_up, window)
     settings = Settings(seed=seed, epochs=epochs)
     parameters = {
         **{name: value for name, value in asdict(settings).items() if name != "shape"},
@@ -161,6 +163,7 @@ def train(
         "label_delay": label_delay,
         "validation": validation,
         "warm_up": warm_up,
+        "window": window or "all",
         "min_precision": min_precision,
     }
     with registry.run(experiment, parameters) as run_id, _folder(work_dir) as folder:
@@ -213,6 +216,7 @@ def train(
                 DEFAULT,
                 dataset.features[parts.report],
                 dataset.is_fraud[parts.report],
+                stderr.print,
             )
     _show(
         {
@@ -241,7 +245,118 @@ def train(
 
 
 @trainer.command()
-@registry_options
+@kafka_options("scores", "labels")
+@tracking_options
+@option(
+    "--evaluation-experiment",
+    default="fraudstream-live",
+    help="The MLflow experiment of the runs, one for each model version.",
+)
+@option(
+    "--label-delay",
+    type=Duration(),
+    default="7d",
+    help="Within it labels arrive: transactions that are not so old are not judged.",
+)
+@option("--period", type=Duration(), default="7d", help="How much event time to judge.")
+@option(
+    "--until",
+    type=Moment(),
+    metavar="TIME",
+    help="When the period ends.  [default: the last midnight, UTC, that is old enough]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@debug_option
+def evaluate(
+    cluster: Cluster,
+    topics: Topics,
+    tracking_uri: str,
+    model_name: str,
+    evaluation_experiment: str,
+    label_delay: timedelta,
+    period: timedelta,
+    until: datetime | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Judge the model versions that have served, by the labels that have arrived since.
+
+    Joins the scores that were served with the labels. Judged are transactions that are older than
+    the label delay and have a label; those without one are counted. For each model version a run
+    is logged, tagged with it. The same period gives the same figures, whenever it is evaluated.
+
+    \b
+    Example:
+      trainer.pex evaluate --period 7d --until 2026-03-01T00:00:00Z
+    """
+    from fraudstream.schema.decoding import decode_labels
+    from fraudstream.schema.decoding import decode_predictions
+    from fraudstream.schema.timestamps import from_us
+    from fraudstream.schema.timestamps import to_us
+    from fraudstream.trainer.dataset import offsets
+    from fraudstream.trainer.live import choose_period
+    from fraudstream.trainer.live import evaluate as judge_all
+    from fraudstream.trainer.live import of_model
+    from fraudstream.trainer.live import served
+    from fraudstream.trainer.registry import Registry
+
+    seconds: dict[str, float] = {}
+    cluster.require_topics((topics.scores, topics.labels))
+    registry = Registry(tracking_uri, model_name)
+    registry.check()
+    with _timed(seconds, "read"):
+        read = _topics(
+            cluster,
+            {topics.scores: decode_predictions, topics.labels: decode_labels},
+            transactional=(topics.scores,),
+        )
+    with _timed(seconds, "evaluate"), stderr.status("evaluating"):
+        scores, of_others = of_model(read[topics.scores].columns, model_name)
+        rows = served(scores, read[topics.labels].columns)
+        chosen = choose_period(rows, label_delay, period, to_us(until) if until else None)
+        verdicts = judge_all(rows, chosen)
+    begin, end = from_us(chosen.begin_us), from_us(chosen.end_us)
+    versions = []
+    with _timed(seconds, "register"), stderr.status("logging"):
+        for verdict in verdicts:
+            parameters = {"begin": begin, "end": end, "label_delay": label_delay}
+            tags = {
+                "model_name": model_name,
+                "model_version": verdict.version,
+                "model_digest": verdict.digest,
+            }
+            with registry.run(evaluation_experiment, parameters, tags) as run_id:
+                registry.measure(run_id, verdict.metrics, end)
+            versions.append({**asdict(verdict), "run": run_id})
+    result = {
+        "model": model_name,
+        "begin": begin.isoformat(),
+        "end": end.isoformat(),
+        "label_delay_days": label_delay / timedelta(days=1),
+        "versions": versions,
+        "source": {
+            "offsets": offsets(read),
+            "duplicates": rows.duplicates,
+            "of_other_models": of_others,
+            "rejected": {topic: found.rejected for topic, found in read.items()},
+        },
+        "seconds": seconds,
+    }
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    table = Table(
+        "",
+        *(f"version {verdict.version}" for verdict in verdicts),
+        title=f"{model_name}, transactions from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC",
+    )
+    for name in dict.fromkeys(name for verdict in verdicts for name in verdict.metrics):
+        table.add_row(name, *(_figure(verdict.metrics.get(name)) for verdict in verdicts))
+    Console().print(table)
+
+
+@trainer.command()
+@tracking_options
 @option("--version", required=True, metavar="N", help="The version that shall serve.")
 @debug_option
 def promote(tracking_uri: str, model_name: str, version: str, debug: bool) -> None:
@@ -261,7 +376,7 @@ def promote(tracking_uri: str, model_name: str, version: str, debug: bool) -> No
 
 
 @trainer.command()
-@registry_options
+@tracking_options
 @click.option("--json", "as_json", is_flag=True, help="Print the versions as JSON.")
 @debug_option
 def models(tracking_uri: str, model_name: str, as_json: bool, debug: bool) -> None:
@@ -290,22 +405,14 @@ def models(tracking_uri: str, model_name: str, as_json: bool, debug: bool) -> No
 
 
 def _read(cluster: Cluster, topics: Topics) -> "tuple[Dataset, dict[str, Any]]":
-    from fraudstream.kafka.reading import spans
     from fraudstream.schema.decoding import decode_labels
     from fraudstream.schema.decoding import decode_transactions
     from fraudstream.trainer.dataset import build
     from fraudstream.trainer.dataset import offsets
-    from fraudstream.trainer.dataset import read_topic
 
-    decode = {topics.transactions: decode_transactions, topics.labels: decode_labels}
-    # All ends are noted before anything is read, so that both topics are of one moment.
-    within = {topic: spans(cluster, topic) for topic in decode}
-    read = {}
-    for topic, decoder in decode.items():
-        with progress_bar(
-            f"reading {topic}", sum(span.high - span.low for span in within[topic])
-        ) as advance:
-            read[topic] = read_topic(cluster, topic, within[topic], decoder, advance)
+    read = _topics(
+        cluster, {topics.transactions: decode_transactions, topics.labels: decode_labels}
+    )
     transactions, labels = read[topics.transactions], read[topics.labels]
     with stderr.status("computing features"):
         dataset = build(DEFAULT, transactions.columns, labels.columns)
@@ -316,17 +423,41 @@ def _read(cluster: Cluster, topics: Topics) -> "tuple[Dataset, dict[str, Any]]":
     }
 
 
+def _topics(
+    cluster: Cluster, decoders: "dict[str, Decode]", transactional: tuple[str, ...] = ()
+) -> "dict[str, Topic]":
+    """Read topics to where they end now; the `transactional` ones have offsets without records."""
+    from fraudstream.kafka.reading import spans
+    from fraudstream.trainer.dataset import read_topic
+
+    # All ends are noted before anything is read, so that all topics are of one moment.
+    within = {topic: spans(cluster, topic) for topic in decoders}
+    read = {}
+    for topic, decode in decoders.items():
+        with progress_bar(
+            f"reading {topic}", sum(span.high - span.low for span in within[topic])
+        ) as advance:
+            read[topic] = read_topic(
+                cluster, topic, within[topic], decode, advance, topic not in transactional
+            )
+    return read
+
+
 def _show(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
     table = Table(title=f"{result['model']}, version {result['version']}", show_header=False)
     for name, value in result["metrics"].items():
-        table.add_row(name, f"{value:,.4f}".rstrip("0").rstrip("."))
+        table.add_row(name, _figure(value))
     table.add_row("threshold", f"{result['threshold']:.4f} ({result['threshold_policy']})")
     table.add_row("champion", "yes" if result["is_champion"] else "no")
     table.add_row("because", result["decision"])
     Console().print(table)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.4f}".rstrip("0").rstrip(".")
 
 
 def _document(version: "Version") -> dict[str, Any]:

@@ -4,6 +4,7 @@ A version is a folder of files (`fraudstream.model.bundle`), logged as artifacts
 MLflow flavour, nothing pickled.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
+from datetime import timedelta
 from pathlib import Path
 import tempfile
 import time
@@ -18,6 +20,7 @@ import time
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.entities import Param
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +33,14 @@ from fraudstream.model.bundle import Bundle
 from fraudstream.model.bundle import BundleRefused
 from fraudstream.model.bundle import load_bundle
 
+#: How long a version may take to be decided on once its turn has come. Far longer than it takes to
+#: load the champion and to score the report rows; so long a training that died holds up the next.
+TURN = timedelta(minutes=5)
+
 _AVERAGE_PRECISION = "average_precision"
 _DECISION = "decision"
+_GIVEN_UP = "given up: its training ended, or stalled, when it was its turn"
+_POLL_S = 0.25
 
 
 class RegistryUnreachable(ConnectionError):
@@ -138,8 +147,13 @@ def settle(
     feature_set: FeatureSet,
     features: npt.NDArray[np.float64],
     is_fraud: npt.NDArray[np.bool_],
+    say: Callable[[str], None] = lambda text: None,
+    turn: timedelta = TURN,
 ) -> Decision:
     """Compare a new version with the champion as both would serve, and let the better one serve.
+
+    Versions are decided on one at a time, in the order of their numbers, whichever process made
+    them: each meets the champion that the one before it has left (docs/adr/0005).
 
     Parameters
     ----------
@@ -152,6 +166,8 @@ def settle(
     features, is_fraud
         The rows to compare on, shapes (n, k) and (n,); the candidate has not chosen anything on
         them.
+    say, turn
+        See `await_turn`.
 
     Returns
     -------
@@ -159,12 +175,15 @@ def settle(
         It is also noted on the version.
     """
     average_precision = float(average_precision_score(is_fraud, candidate.score(features)))
+    await_turn(registry, version, say, turn)
     while True:
         champion = registry.champion()
         rival = None
         if champion is not None:
             rival = _meet(registry, champion, feature_set, features, is_fraud)
-        # Another training may have ended meanwhile: then its champion is the one to beat.
+        if registry.decision(version) == _GIVEN_UP:
+            return Decision(False, _GIVEN_UP)
+        # Somebody may have promoted another by hand meanwhile: then that is the one to beat.
         if registry.champion() == champion:
             break
     decision = decide(average_precision, rival)
@@ -173,6 +192,42 @@ def settle(
     else:
         registry.note(version, f"not champion: {decision.reason}")
     return decision
+
+
+def await_turn(
+    registry: "Registry",
+    version: str,
+    say: Callable[[str], None],
+    turn: timedelta = TURN,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until every earlier version of the model has been decided on.
+
+    Parameters
+    ----------
+    registry, version
+        Whose turn is awaited.
+    say
+        Tells people what is waited for.
+    turn
+        A version that has been the first in the queue for so long, seen from here, is given up:
+        the training that made it was killed, or hangs. It is never promoted by that training.
+    clock, pause
+        Seconds that only grow, and how to let some pass.
+    """
+    first, since = None, clock()
+    while True:
+        waiting = registry.first_undecided(before=version)
+        if waiting is None:
+            return
+        if waiting != first:
+            first, since = waiting, clock()
+            say(f"waiting until version {waiting} has been decided on")
+        elif clock() - since >= turn.total_seconds():
+            registry.note(waiting, _GIVEN_UP)
+        else:
+            pause(_POLL_S)
 
 
 def _meet(
@@ -222,12 +277,16 @@ class Registry:
             self._client.search_experiments(max_results=1)
 
     @contextmanager
-    def run(self, experiment: str, parameters: Mapping[str, object]) -> Iterator[str]:
+    def run(
+        self,
+        experiment: str,
+        parameters: Mapping[str, object],
+        tags: Mapping[str, str] | None = None,
+    ) -> Iterator[str]:
         """Open a run for the block and yield its id; where the block raises, the run has failed."""
         with self._answering():
-            found = self._client.get_experiment_by_name(experiment)
-            number = found.experiment_id if found else self._client.create_experiment(experiment)
-            run: str = self._client.create_run(number).info.run_id
+            number = self._experiment(experiment)
+            run: str = self._client.create_run(number, tags=dict(tags or {})).info.run_id
             self._client.log_batch(
                 run, params=[Param(name, str(value)) for name, value in parameters.items()]
             )
@@ -239,6 +298,27 @@ class Registry:
             raise
         with self._answering():
             self._client.set_terminated(run, "FINISHED")
+
+    def _experiment(self, name: str) -> str:
+        """Return the number of an experiment, made if absent."""
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(name))
+            except MlflowException as error:
+                # Another training may have been faster.
+                found = self._client.get_experiment_by_name(name)
+                if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                    raise
+        return str(found.experiment_id)
+
+    def measure(self, run: str, metrics: Mapping[str, float], at: datetime) -> None:
+        """Log what is known of a model at a moment."""
+        at_ms = int(at.timestamp() * 1000)
+        with self._answering():
+            self._client.log_batch(
+                run, metrics=[Metric(name, value, at_ms, 0) for name, value in metrics.items()]
+            )
 
     def log(
         self,
@@ -283,11 +363,15 @@ class Registry:
 
     def champion(self) -> str | None:
         """Return the number of the version that serves, or ``None`` if none does."""
-        try:
-            with self._answering():
+        with self._answering():
+            try:
                 found = self._client.get_model_version_by_alias(self._name, CHAMPION)
-        except (UnknownVersion, RegistryRefused):
-            return None
+            except MlflowException as error:
+                # So the server says that it has no such model, and no such alias. Any other
+                # refusal must not pass for a registry without a champion.
+                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    raise
+                return None
         return str(found.version)
 
     def fetch(self, version: str, folder: Path) -> Path:
@@ -319,31 +403,57 @@ class Registry:
         with self._answering():
             self._client.set_model_version_tag(self._name, version, _DECISION, decision)
 
+    def decision(self, version: str) -> str:
+        """Return what was decided on a version, and why; empty if nothing was.
+
+        Raises
+        ------
+        UnknownVersion
+            If there is no such version.
+        """
+        with self._answering():
+            found = self._client.get_model_version(self._name, version)
+        return str(found.tags.get(_DECISION, ""))
+
+    def first_undecided(self, before: str) -> str | None:
+        """Return the lowest version below `before` that was not decided on; ``None`` if none."""
+        waiting = [
+            int(each.version)
+            for each in self._registered()
+            if int(each.version) < int(before) and not each.tags.get(_DECISION)
+        ]
+        return str(min(waiting)) if waiting else None
+
     def versions(self) -> list[Version]:
         """Return all versions, the newest first; none if the model is not registered."""
         champion = self.champion()
-        found: list[Version] = []
+        found = []
+        for each in self._registered():
+            precision = each.tags.get(_AVERAGE_PRECISION)
+            found.append(
+                Version(
+                    number=str(each.version),
+                    run=each.run_id or "",
+                    created=datetime.fromtimestamp(each.creation_timestamp / 1000, UTC),
+                    average_precision=None if precision is None else float(precision),
+                    decision=each.tags.get(_DECISION, ""),
+                    is_champion=str(each.version) == champion,
+                )
+            )
+        return sorted(found, key=lambda version: -int(version.number))
+
+    def _registered(self) -> list[ModelVersion]:
+        found: list[ModelVersion] = []
         token = None
         while True:
             with self._answering():
                 page = self._client.search_model_versions(
                     f"name = '{self._name}'", max_results=200, page_token=token
                 )
-            for each in page:
-                precision = each.tags.get(_AVERAGE_PRECISION)
-                found.append(
-                    Version(
-                        number=str(each.version),
-                        run=each.run_id or "",
-                        created=datetime.fromtimestamp(each.creation_timestamp / 1000, UTC),
-                        average_precision=None if precision is None else float(precision),
-                        decision=each.tags.get(_DECISION, ""),
-                        is_champion=str(each.version) == champion,
-                    )
-                )
+            found += page
             token = page.token
             if not token:
-                return sorted(found, key=lambda version: -int(version.number))
+                return found
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
