@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 
-from fraudstream.demo.main import default_cache
+from fraudstream.cli.folders import default_cache
 
-# Where `./pants test` puts the packaged server that the tests depend on.
+# Where `./pants test` puts the packages that a test depends on.
 _MLFLOW = Path("mlflow-server.pex")
+_INFERENCE = Path("inference.pex")
+_AIRFLOW = Path("airflow.pex")
+_DAGS = Path("deploy/airflow/dags")
 
 
 def cache() -> Path:
@@ -27,11 +30,52 @@ def mlflow() -> list[str]:
     LookupError
         If there is neither.
     """
-    chosen = os.environ.get("FRAUDSTREAM_TEST_MLFLOW")
-    program = Path(chosen) if chosen else _MLFLOW.resolve()
+    return [_program("FRAUDSTREAM_TEST_MLFLOW", _MLFLOW)]
+
+
+def inference() -> list[str]:
+    """Return the stream's program as it ships: ``FRAUDSTREAM_TEST_INFERENCE``, or Pants' own.
+
+    Raises
+    ------
+    LookupError
+        If there is neither.
+    """
+    return [_program("FRAUDSTREAM_TEST_INFERENCE", _INFERENCE)]
+
+
+def airflow() -> list[str]:
+    """Return Airflow's command line: ``FRAUDSTREAM_TEST_AIRFLOW``, or what Pants has packaged.
+
+    Raises
+    ------
+    LookupError
+        If there is neither.
+    """
+    return [_program("FRAUDSTREAM_TEST_AIRFLOW", _AIRFLOW)]
+
+
+def dags() -> Path:
+    """Return the folder of the DAGs that ship."""
+    return _DAGS.resolve()
+
+
+def from_sources(module: str, program: Path) -> Path:
+    """Write an executable that runs one of our apps from its sources, and return it."""
+    path = os.pathsep.join(filter(None, sys.path))
+    program.write_text(
+        f"#!/bin/sh\nPYTHONPATH='{path}' exec '{sys.executable}' -m {module} \"$@\"\n"
+    )
+    program.chmod(0o755)
+    return program
+
+
+def _program(variable: str, packaged: Path) -> str:
+    chosen = os.environ.get(variable)
+    program = Path(chosen) if chosen else packaged.resolve()
     if not program.exists():
-        raise LookupError(f"{program} does not exist: set FRAUDSTREAM_TEST_MLFLOW to MLflow's CLI")
-    return [str(program)]
+        raise LookupError(f"{program} does not exist: set {variable} to such a program")
+    return str(program)
 
 
 def environment() -> dict[str, str]:

@@ -6,10 +6,11 @@ from types import ModuleType
 import pytest
 
 from fraudstream.stack import cache
+from fraudstream.stack import certificates
 from fraudstream.stack import process
 from fraudstream.stack import secrets
 
-_MODULES = [cache, process, secrets]
+_MODULES = [cache, certificates, process, secrets]
 
 
 @pytest.mark.parametrize("module", _MODULES, ids=lambda module: module.__name__)

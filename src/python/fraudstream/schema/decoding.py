@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from fraudstream.schema.timestamps import duration_us
 from fraudstream.schema.validation import LABEL
+from fraudstream.schema.validation import PREDICTION
 from fraudstream.schema.validation import TRANSACTION
 from fraudstream.schema.validation import InvalidDocument
 from fraudstream.schema.validation import validator
@@ -50,6 +51,25 @@ _LABEL_FIELDS = pa.schema(
         ("is_fraud", pa.bool_()),
         ("labelled_at", pa.string()),
         ("source", pa.string()),
+    ]
+)
+
+# Without features and reasons, which nobody reads in bulk.
+_PREDICTION_FIELDS = pa.schema(
+    [
+        ("transaction_id", pa.string()),
+        ("event_time", pa.string()),
+        ("card_id", pa.string()),
+        ("merchant_id", pa.string()),
+        ("amount", pa.float64()),
+        ("score", pa.float64()),
+        ("threshold", pa.float64()),
+        ("is_alert", pa.bool_()),
+        ("is_late", pa.bool_()),
+        ("model_name", pa.string()),
+        ("model_version", pa.string()),
+        ("model_digest", pa.string()),
+        ("feature_set", pa.string()),
     ]
 )
 
@@ -110,6 +130,13 @@ def decode_transactions(
 def decode_labels(values: Sequence[bytes | None], appended_ms: npt.NDArray[np.int64]) -> Decoded:
     """Decode records of the topic of labels; see `decode_transactions`."""
     return _decode(values, appended_ms, LABEL, _LABEL_FIELDS, ("event_time", "labelled_at"))
+
+
+def decode_predictions(
+    values: Sequence[bytes | None], appended_ms: npt.NDArray[np.int64]
+) -> Decoded:
+    """Decode records of the topics of scores and alerts; see `decode_transactions`."""
+    return _decode(values, appended_ms, PREDICTION, _PREDICTION_FIELDS, ("event_time",))
 
 
 def _decode(

@@ -19,6 +19,10 @@ VALIDITY = timedelta(days=730)
 _CLOCKS_DIFFER = timedelta(hours=1)
 
 
+class BadHost(ValueError):
+    """A host that a certificate cannot name."""
+
+
 @dataclass(frozen=True)
 class Issued:
     """A certificate, and the authority that has signed it, as PEM texts.
@@ -49,6 +53,11 @@ def issue(name: str, hosts: Sequence[str], now: datetime) -> Issued:
         Names and addresses under which clients reach the server.
     now
         When the certificates begin to hold; aware.
+
+    Raises
+    ------
+    BadHost
+        If a name has letters that a certificate does not take.
 
     Examples
     --------
@@ -110,7 +119,10 @@ def _host(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(host))
     except ValueError:
-        return x509.DNSName(host)
+        pass
+    if not host.isascii():
+        raise BadHost(f"{host}: expected an address, or a name in ASCII (xn--... for others)")
+    return x509.DNSName(host)
 
 
 def _usage(*, key_cert_sign: bool = False, digital_signature: bool = False) -> x509.KeyUsage:

@@ -70,6 +70,7 @@ def resolve_jars(cache: Path, name: str, modules: Sequence[str]) -> Path:
     ProcessFailed
         If Ivy fails; the end of what it said is told.
     """
+
     def resolve(scratch: Path) -> Path:
         ivy = next(iter((spark_home() / "jars").glob("ivy-*.jar")), None)
         if ivy is None:

@@ -133,6 +133,7 @@ class KafkaBroker(Process):
     ) -> None:
         super().__init__("Kafka", [], folder / "kafka.log")
         self._folder = folder
+        self._data = folder / "data"
         self._cache = cache
         self._port = port or free_port()
         self._secrets = secrets
@@ -155,14 +156,15 @@ class KafkaBroker(Process):
         """
         classpath = f"{resolve_jars(self._cache, f'kafka-{KAFKA_VERSION}', _MODULES)}/*"
         self._folder.mkdir(parents=True, exist_ok=True)
+        if self._secrets is not None:
+            provide(self._secrets, ("localhost", "127.0.0.1"), datetime.now(UTC))
         properties = self._folder / "server.properties"
-        data = self._folder / "data"
-        properties.write_text(self._properties(data))
+        properties.write_text(self.properties())
         logging = self._folder / "log4j2.properties"
         logging.write_text(_LOGGING)
         self._command = [java(), *_JVM, "-cp", classpath]
         self._command += [f"-Dlog4j2.configurationFile={logging}"]
-        if not (data / "meta.properties").is_file():
+        if not (self._data / "meta.properties").is_file():
             run_to_end(
                 "formatting Kafka's data folder",
                 [
@@ -172,17 +174,19 @@ class KafkaBroker(Process):
                     # Read from the file: arguments can be seen by every user of the machine.
                     *([] if self._secrets is None else [f"@{self._secrets.folder / USERS}"]),
                 ],
-                self._folder / "format.log",
+                log := self._folder / "format.log",
             )
+            # It quotes what the broker keeps of each password.
+            log.unlink()
         self._command += ["kafka.Kafka", str(properties)]
         super().start()
 
-    def _properties(self, data: Path) -> str:
+    def properties(self) -> str:
+        """Return the broker's configuration; each time with other free ports for itself."""
         ports = {"port": self._port, "controller_port": free_port()}
-        common = _SERVER_PROPERTIES.format(data=data, **ports)
+        common = _SERVER_PROPERTIES.format(data=self._data, **ports)
         if self._secrets is None:
             return common + _OPEN.format(**ports)
-        provide(self._secrets, ("localhost", "127.0.0.1"), datetime.now(UTC))
         folder = self._secrets.folder.resolve()
         return common + _SECURED.format(internal_port=free_port(), secrets=folder, **ports)
 

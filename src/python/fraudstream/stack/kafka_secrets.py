@@ -1,8 +1,8 @@
 """What a secured Kafka and its clients have to know: certificates, passwords, client properties."""
 
 from base64 import b64encode
+from collections.abc import Iterable
 from collections.abc import Mapping
-from collections.abc import Sequence
 from datetime import datetime
 import hashlib
 from pathlib import Path
@@ -47,10 +47,11 @@ def client_properties(role: str) -> str:
     return f"kafka-{role}.properties"
 
 
-def provide(secrets: Secrets, hosts: Sequence[str], now: datetime) -> None:
+def provide(secrets: Secrets, hosts: Iterable[str], now: datetime) -> list[Path]:
     """See to it that there is everything that a secured broker and its clients have to know.
 
-    What is there stays as it is: a broker that was set up with it would not know another.
+    Keys, certificates and passwords that are there stay as they are: a broker that was set up with
+    them would not know others.
 
     Parameters
     ----------
@@ -61,23 +62,31 @@ def provide(secrets: Secrets, hosts: Sequence[str], now: datetime) -> None:
         Names and addresses under which clients reach the broker.
     now
         When a certificate that is issued begins to hold; aware.
+
+    Returns
+    -------
+    list
+        The files.
     """
-    folder = secrets.folder
-    if not ((folder / AUTHORITY).exists() and (folder / BROKER).exists()):
-        issued = issue("kafka", hosts, now)
+    authority, broker = (secrets.folder / name for name in (AUTHORITY, BROKER))
+    if not (authority.exists() and broker.exists()):
+        issued = issue("kafka", list(hosts), now)
         secrets.write(AUTHORITY, issued.authority)
         secrets.write(BROKER, issued.server)
+    files = [authority, broker]
+    known = {}
     for role in (ADMIN, *ROLES):
-        password = secrets.file(f"kafka-{role}-password").name
-        text = _CLIENT.format(role=role, password=password, authority=AUTHORITY)
-        secrets.write(client_properties(role), text)
-    users = (_user(role, secrets.read(f"kafka-{role}-password")) for role in (ADMIN, *ROLES))
-    secrets.write(USERS, "".join(f"--add-scram\n{user}\n" for user in users))
-    secrets.write(TOOLS, _java_file(java_properties(read_properties(_file(secrets, ADMIN)))))
-
-
-def _file(secrets: Secrets, role: str) -> Path:
-    return secrets.folder / client_properties(role)
+        password = secrets.file(f"kafka-{role}-password")
+        text = _CLIENT.format(role=role, password=password.name, authority=AUTHORITY)
+        client = secrets.write(client_properties(role), text)
+        files += [password, client]
+        known[role] = read_properties(client)
+    users = (_user(role, properties["sasl.password"]) for role, properties in known.items())
+    return [
+        *files,
+        secrets.write(USERS, "".join(f"--add-scram\n{user}\n" for user in users)),
+        secrets.write(TOOLS, _java_file(java_properties(known[ADMIN]))),
+    ]
 
 
 def _user(name: str, password: str) -> str:

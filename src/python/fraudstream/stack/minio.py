@@ -14,11 +14,11 @@ from fraudstream.stack.process import run_to_end
 from fraudstream.stack.s3 import ObjectStore
 from fraudstream.stack.secrets import Secrets
 
-MINIO_RELEASE = "RELEASE.2025-10-15T17-29-55Z"
+# The end of the project's history, some months after its last release: with the fix of
+# CVE-2025-62506, and as source only.
+MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
 
-# The module's version of that release: the last one, with the fix of CVE-2025-62506. It exists as
-# source only.
-_MODULE = "github.com/minio/minio@v0.0.0-20251015172955-9e49d5e7a648"
+_MODULE = f"github.com/minio/minio@{MINIO_VERSION}"
 # Where Go's own archive is unpacked to, and PATH often does not reach.
 _GO_FOLDER = "/usr/local/go/bin"
 
@@ -28,15 +28,17 @@ class MinioServer(Process):
 
     Parameters
     ----------
-    program
-        The server, such as `minio_program` returns.
     folder
         Takes its data and its log; made if absent. One that an earlier server has used goes on
         with that server's buckets.
+    cache
+        Keeps the program, between runs and between servers.
     secrets
         Holds or gets ``s3-access-key`` and ``s3-secret-key``, and both once more as ``s3.aws``.
     port
         Where to listen; 0 takes a free one.
+    program
+        A MinIO server that is there; else one is built, see `minio_program`.
 
     Attributes
     ----------
@@ -44,20 +46,23 @@ class MinioServer(Process):
         What clients need: an S3 server like any other.
     """
 
-    def __init__(self, program: Path, folder: Path, secrets: Secrets, port: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path,
+        secrets: Secrets,
+        port: int = 0,
+        program: Path | None = None,
+    ) -> None:
         self._port = port or free_port()
-        access_key, secret_key = (secrets.read(f"s3-{part}-key") for part in ("access", "secret"))
-        credentials = secrets.write(
-            "s3.aws",
-            f"[default]\naws_access_key_id={access_key}\naws_secret_access_key={secret_key}\n",
-        )
-        self.store = ObjectStore(f"http://127.0.0.1:{self._port}", credentials)
+        self._folder = folder
+        self._cache = cache
+        self._secrets = secrets
+        self._program = program
+        self.store = ObjectStore(f"http://127.0.0.1:{self._port}", secrets.folder / "s3.aws")
         super().__init__(
             "MinIO",
-            [
-                *(str(program), "server", "--address", f"127.0.0.1:{self._port}"),
-                *("--quiet", str(folder / "data")),
-            ],
+            [],
             folder / "minio.log",
             {
                 "MINIO_ROOT_USER_FILE": str(secrets.file("s3-access-key")),
@@ -67,6 +72,24 @@ class MinioServer(Process):
                 "MINIO_UPDATE": "off",
             },
         )
+
+    def start(self) -> None:
+        """Build the program if need be, and start it.
+
+        Raises
+        ------
+        ProcessFailed
+            If it cannot be built.
+        """
+        keys = [self._secrets.read(f"s3-{part}-key") for part in ("access", "secret")]
+        self._secrets.write(
+            "s3.aws", "[default]\naws_access_key_id={}\naws_secret_access_key={}\n".format(*keys)
+        )
+        self._command = [
+            *(str(self._program or minio_program(self._cache)), "server", "--quiet"),
+            *("--address", f"127.0.0.1:{self._port}", str(self._folder / "data")),
+        ]
+        super().start()
 
     def is_ready(self) -> bool:
         """Return whether the server says that it can serve."""
@@ -91,14 +114,14 @@ def minio_program(cache: Path) -> Path:
 
     def build(scratch: Path) -> Path:
         run_to_end(
-            f"building MinIO {MINIO_RELEASE}",
+            "building MinIO",
             [_go(), "install", "-trimpath", "-ldflags=-s -w", _MODULE],
             scratch / "log",
             {"GOBIN": str(scratch)},
         )
         return scratch / "minio"
 
-    return made_once(cache, f"minio-{MINIO_RELEASE}", build)
+    return made_once(cache, f"minio-{MINIO_VERSION}", build)
 
 
 def _go() -> str:

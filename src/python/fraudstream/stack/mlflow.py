@@ -8,6 +8,7 @@ from http import HTTPStatus
 from http.client import HTTPConnection
 import json
 from pathlib import Path
+from urllib.parse import urlencode
 
 from fraudstream.stack.process import Process
 from fraudstream.stack.process import ProcessFailed
@@ -104,9 +105,14 @@ class MlflowServer(Process):
                 # Nothing of ours runs jobs in the server, and their runners are more processes.
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
                 "MLFLOW_DISABLE_TELEMETRY": "true",
-                **({} if backend is None else _protected(backend)),
             },
         )
+
+    def start(self) -> None:
+        """Write down who gets in, if not anybody, and start the server."""
+        if self._backend is not None:
+            self._environment.update(_protected(self._backend))
+        super().start()
 
     def is_ready(self) -> bool:
         """Return whether the server says that it is healthy."""
@@ -141,12 +147,11 @@ class MlflowServer(Process):
         MlflowRefused
             If the server does not do it.
         """
-        if self._backend is None:
-            raise ProcessFailed("MLflow was started without a backend, and asks nobody for a name")
-        secrets = self._backend.secrets
+        secrets = self._secrets()
         password = secrets.read(f"mlflow-{user}-password")
         named = {"username": user, "password": password}
-        status = self._ask("GET", f"users/get?username={user}", {}, user, password)
+        path = f"users/get?{urlencode({'username': user})}"
+        status = self._ask("GET", path, {}, user, password)
         if status != HTTPStatus.OK:
             admin_password = secrets.read("mlflow-admin-password")
             for method, path in (("POST", "users/create"), ("PATCH", "users/update-password")):
@@ -159,6 +164,17 @@ class MlflowServer(Process):
         return secrets.write(
             f"mlflow-{user}.credentials", f"username={user}\npassword={password}\n"
         )
+
+    def has_alias(self, model: str, alias: str, user: str) -> bool:
+        """Return whether a version of a model bears an alias, as a provided user sees it."""
+        path = f"registered-models/alias?{urlencode({'name': model, 'alias': alias})}"
+        password = self._secrets().read(f"mlflow-{user}-password")
+        return self._ask("GET", path, {}, user, password) == HTTPStatus.OK
+
+    def _secrets(self) -> Secrets:
+        if self._backend is None:
+            raise ProcessFailed("MLflow was started without a backend, and asks nobody for a name")
+        return self._backend.secrets
 
     def _ask(
         self, method: str, path: str, body: Mapping[str, str], user: str, password: str

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import pwd
 import shutil
 import signal
 import tarfile
@@ -14,7 +15,6 @@ from psycopg import sql
 from fraudstream.stack.cache import made_once
 from fraudstream.stack.jars import resolve_jars
 from fraudstream.stack.process import Process
-from fraudstream.stack.process import ProcessFailed
 from fraudstream.stack.process import free_port
 from fraudstream.stack.process import run_to_end
 from fraudstream.stack.secrets import Secrets
@@ -82,7 +82,9 @@ class PostgresServer(Process):
         # Whole or not at all: one that was interrupted is begun anew.
         scratch = data.with_name("data.new")
         shutil.rmtree(scratch, ignore_errors=True)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        scratch.mkdir(parents=True)
+        if os.geteuid() == 0:
+            shutil.chown(scratch, "nobody")
         run_to_end(
             "setting up PostgreSQL's data",
             [
@@ -116,21 +118,10 @@ class PostgresServer(Process):
         )
 
     def provide(self, name: str) -> str:
-        """See to it that there is a database `name`, which a role of that name owns.
+        """See to it that there is a database `name`, owned by a role of that name; return its URI.
 
-        The role may do what it likes in its database, and cannot enter any other.
-
-        Parameters
-        ----------
-        name
-            Of both. The role's password is the secret ``postgres-{name}-password``, also if it was
-            another one before.
-
-        Returns
-        -------
-        str
-            A URI for clients that use libpq. It holds no password: it names the file that does,
-            ``postgres-{name}.pgpass`` among the secrets.
+        The role may do what it likes in its database, and cannot enter any other. Its password is
+        the secret ``postgres-{name}-password``, also if it was another one before.
         """
         password = self._secrets.read(f"postgres-{name}-password")
         role = sql.Identifier(name)
@@ -153,10 +144,27 @@ class PostgresServer(Process):
             admin.execute(
                 sql.SQL("REVOKE ALL ON DATABASE {}, postgres, template1 FROM PUBLIC").format(role)
             )
-        file = self._secrets.write(
-            f"postgres-{name}.pgpass", f"127.0.0.1:{self.port}:{name}:{name}:{password}\n"
-        )
-        return f"postgresql://{name}@127.0.0.1:{self.port}/{name}?passfile={quote(str(file))}"
+        self._secrets.write(_pgpass(name), f"127.0.0.1:{self.port}:{name}:{name}:{password}\n")
+        return self.uri(name)
+
+    def uri(self, name: str, scheme: str = "postgresql") -> str:
+        """Return where clients that use libpq find the database `name`.
+
+        There is no password in it: it names the file, among the secrets, that has it.
+
+        Parameters
+        ----------
+        name
+            Of the database.
+        scheme
+            SQLAlchemy takes the driver from it, as in ``postgresql+psycopg2``.
+        """
+        file = quote(str(self._secrets.folder / _pgpass(name)))
+        return f"{scheme}://{name}@127.0.0.1:{self.port}/{name}?passfile={file}"
+
+
+def _pgpass(name: str) -> str:
+    return f"postgres-{name}.pgpass"
 
 
 def postgres_programs(cache: Path) -> Path:
@@ -180,4 +188,18 @@ def postgres_programs(cache: Path) -> Path:
 
 
 def _not_as_root() -> list[str]:
-    return []
+    """Return what to put before a command of PostgreSQL, which refuses to run as root.
+
+    Then it runs as nobody, who may pass through folders that root has closed to others: a home
+    folder, and what is in it.
+    """
+    if os.geteuid() != 0:
+        return []
+    nobody = pwd.getpwnam("nobody")
+    return [
+        *("setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"),
+        *("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
+        # PostgreSQL asks the system beforehand what it may do, and for that question a user who is
+        # not root is otherwise taken to have no such right.
+        "--securebits=+no_setuid_fixup",
+    ]

@@ -14,8 +14,10 @@ import time
 from types import TracebackType
 from typing import Self
 
+#: How long a program may take to end when it is asked to.
+STOP_S = 20.0
+
 _READY_S = 120.0
-_STOP_S = 20.0
 _PROBE_S = 0.1
 _TOLD_LINES = 15
 
@@ -159,7 +161,7 @@ class Process:
         except subprocess.TimeoutExpired:
             return None
 
-    def stop(self, timeout_s: float = _STOP_S) -> int | None:
+    def stop(self, timeout_s: float = STOP_S) -> int | None:
         """Ask the program to end, kill what is left of its group after `timeout_s`.
 
         Doing so twice, or before the start, is harmless.

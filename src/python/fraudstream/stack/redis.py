@@ -13,7 +13,7 @@ from fraudstream.stack.secrets import write_private
 _CONFIGURATION = """\
 bind 127.0.0.1
 port {port}
-dir {folder}
+dir "{folder}"
 requirepass {password}
 # What was taken is on disk within a second, also if the machine goes down. That is enough: no
 # snapshots beside it.

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import ClientError
 import botocore.session
 
@@ -41,19 +43,18 @@ class ObjectStore:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def provide(self, bucket: str) -> str:
-        """See to it that there is a bucket; return its URI."""
+    def provide(self, bucket: str) -> None:
+        """See to it that there is a bucket."""
         try:
             self.client().create_bucket(Bucket=bucket)
         except ClientError as error:
             if error.response["Error"]["Code"] != "BucketAlreadyOwnedByYou":
                 raise
-        return f"s3://{bucket}"
 
-    def client(self) -> "boto3.client":
-        """Return a client of boto3."""
+    def client(self, config: Config | None = None) -> Any:
+        """Return boto3's client of the server."""
         session = botocore.session.Session()
         session.set_config_variable("credentials_file", str(self.credentials))
         return boto3.Session(botocore_session=session).client(
-            "s3", endpoint_url=self.endpoint, region_name=_REGION
+            "s3", endpoint_url=self.endpoint, region_name=_REGION, config=config
         )
