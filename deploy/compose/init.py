@@ -1,8 +1,10 @@
 """Makes what the stack needs before it is started for the first time: `.env`, and its secrets.
 
-Secrets are random, one a file, and are never made anew: the services that were set up with them would
-not know. Run it again after an upgrade; it adds what is new.
+Secrets are random, one a file, and are never made anew: the services that were set up with them
+would not know. Run it again after an upgrade; it adds what is new.
 """
+
+# ruff: noqa: T201 - it talks with what Python brings, so that any machine can run it.
 
 import argparse
 from base64 import urlsafe_b64encode
@@ -19,7 +21,7 @@ _HERE = Path(__file__).parent
 _ACCESS = """\
 [mlflow]
 default_permission = READ
-database_uri = postgresql://mlflow@postgres/mlflow
+database_uri = postgresql+psycopg2://mlflow@postgres/mlflow
 admin_username = admin
 admin_password = {password}
 """

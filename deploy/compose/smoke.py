@@ -9,11 +9,16 @@ leave is what was there. All of it is removed afterwards.
 Exit codes: 0 all is as promised; 1 something is not, with the reason in one line; 130 interrupted.
 """
 
+# It talks, and asks, with what Python brings, so that any machine can run it; all addresses that it
+# asks are this machine's.
+# ruff: noqa: T201, S310, S607
+
 import argparse
 from base64 import b64encode
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from functools import partial
 import json
 import os
 from pathlib import Path
@@ -33,9 +38,10 @@ from fraudstream.stack.process import free_port
 from fraudstream.stack.secrets import Secrets
 
 _HERE = Path(__file__).parent
-_REPORT = _HERE.parents[1] / "src" / "python" / "fraudstream" / "demo" / "report.py"
-# Where the producer's image looks for our modules.
+_SOURCES = _HERE.parents[1] / "src" / "python" / "fraudstream"
+# Where the producer's image has our modules, and which it lacks of those that the ledger needs.
 _PACKAGE = "/opt/producer/lib/python3.11/site-packages/fraudstream"
+_LACKING = ("demo/report.py", "kafka/reading.py")
 
 _UP_S = 900
 _COMMAND_S = 300
@@ -58,15 +64,22 @@ class Stack:
     settings
         Variables of `.env.example` that differ.
     folder
-        Takes its settings and secrets.
+        Takes its settings.
+    secrets
+        Holds or gets its secrets.
     overrides
         Further compose files.
     """
 
     def __init__(
-        self, project: str, settings: Mapping[str, str], folder: Path, overrides: Sequence[str]
+        self,
+        project: str,
+        settings: Mapping[str, str],
+        folder: Path,
+        secrets: Path,
+        overrides: Sequence[str],
     ) -> None:
-        self.secrets = Secrets(folder / "secrets")
+        self.secrets = Secrets(secrets)
         init.provide(self.secrets)
         self._settings = {**_defaults(), **settings, "SECRETS": str(self.secrets.folder)}
         self._environment = folder / "env"
@@ -123,7 +136,11 @@ class Stack:
         told = self.run(
             *("run", "--rm", "--no-deps", "--no-TTY"),
             *("--volume", f"{_HERE / 'ledger.py'}:/opt/ledger.py:ro"),
-            *("--volume", f"{_REPORT}:{_PACKAGE}/demo/report.py:ro"),
+            *(
+                part
+                for module in _LACKING
+                for part in ("--volume", f"{_SOURCES / module}:{_PACKAGE}/{module}:ro")
+            ),
             *("--entrypoint", "/opt/producer/bin/python", "topics", "/opt/ledger.py"),
         )
         found: dict[str, Any] = json.loads(told)
@@ -209,7 +226,7 @@ def smoke(stack: Stack, course: Course) -> dict[str, Any]:
     if stack.started("inference") != stream:
         raise NotAsPromised("the stream was restarted to get at its new champion")
     for service in ("kafka", "mlflow", "inference"):
-        course.step(f"restarting {service}", lambda each=service: _restart(stack, each))
+        course.step(f"restarting {service}", partial(_restart, stack, service))
     course.step("stopping the traffic", lambda: stack.run("stop", "producer"))
     course.step("everything accounted for", lambda: _await_nothing_open(stack))
     before = stack.ledger()
@@ -302,6 +319,9 @@ def main() -> None:
     parser.add_argument(
         "--file", action="append", default=[], metavar="FILE", help="a further compose file"
     )
+    parser.add_argument(
+        "--secrets", type=Path, metavar="FOLDER", help="use these rather than new ones"
+    )
     given = parser.parse_args()
     settings = {f"{name}_PORT": str(free_port()) for name in ("KAFKA", "MLFLOW", "AIRFLOW")}
     # The history is long enough to train on, and as short as that; live traffic is brisk.
@@ -309,7 +329,8 @@ def main() -> None:
     settings |= dict(each.split("=", 1) for each in given.set)
     course = Course()
     with tempfile.TemporaryDirectory(prefix="fraudstream-smoke-") as folder:
-        stack = Stack(given.project, settings, Path(folder), given.file)
+        secrets = given.secrets or Path(folder) / "secrets"
+        stack = Stack(given.project, settings, Path(folder), secrets.resolve(), given.file)
         try:
             report = smoke(stack, course)
         except KeyboardInterrupt:

@@ -106,7 +106,7 @@ def test_the_schedule_is_a_setting_and_there_is_none_without_it(
 
 def schema(dag: dict[str, Any], name: str) -> dict[str, Any]:
     [found] = [param for each, param in dag["params"] if each == name]
-    return {"default": found["default"], **found["schema"]}
+    return {"default": found["default"], **found["schema"]["__var"]}
 
 
 def test_the_parameters_are_described_by_a_schema(dags: dict[str, dict[str, Any]]) -> None:

@@ -1,14 +1,15 @@
 """A program that uses Kafka's Java client as the stream does, and prints what came of it.
 
-Started by the tests with ``--servers``, and with ``--config``, a file of client properties in
-librdkafka's terms: counts the records of ``--topic`` by a stream of Spark. With ``--tools``, a file
-of properties in Java's own terms, it prints the names of the topics instead.
+For each file of client properties in librdkafka's terms it reads a topic by a stream of Spark, and
+prints a line: how many records it was given, or why it was refused. Then it prints the names of the
+topics, which it asks for with a file of properties in Java's own terms.
 """
 
 from pathlib import Path
 
 import click
 from pyspark import SparkConf
+from pyspark.errors import StreamingQueryException
 from pyspark.sql import SparkSession
 
 from fraudstream.inference.session import CONNECTOR
@@ -47,7 +48,7 @@ def session(cache: Path, logging: Path) -> SparkSession:
     ).getOrCreate()
 
 
-def count(spark: SparkSession, servers: str, config: Path, topic: str, checkpoint: Path) -> int:
+def outcome(spark: SparkSession, servers: str, topic: str, config: Path, checkpoint: Path) -> str:
     records = spark.readStream.format("kafka").option("kafka.bootstrap.servers", servers)
     records = records.option("subscribe", topic).option("startingOffsets", "earliest")
     for name, value in java_properties(read_properties(config)).items():
@@ -55,13 +56,16 @@ def count(spark: SparkSession, servers: str, config: Path, topic: str, checkpoin
     query = (
         records.load()
         .writeStream.format("memory")
-        .queryName("records")
+        .queryName(f"of_{checkpoint.name}")
         .trigger(availableNow=True)
         .option("checkpointLocation", str(checkpoint))
         .start()
     )
-    query.awaitTermination()
-    return spark.table("records").count()
+    try:
+        query.awaitTermination()
+    except StreamingQueryException as refusal:
+        return " ".join(str(refusal).split())
+    return str(spark.table(f"of_{checkpoint.name}").count())
 
 
 def topics(spark: SparkSession, servers: str, tools: Path) -> list[str]:
@@ -78,27 +82,24 @@ def topics(spark: SparkSession, servers: str, tools: Path) -> list[str]:
     return names
 
 
+_FILE = click.Path(path_type=Path)
+
+
 @click.command()
 @click.option("--servers", required=True)
-@click.option("--cache", type=click.Path(path_type=Path), required=True)
-@click.option("--checkpoint", type=click.Path(path_type=Path), required=True)
-@click.option("--config", type=click.Path(path_type=Path))
-@click.option("--topic")
-@click.option("--tools", type=click.Path(path_type=Path))
+@click.option("--topic", required=True)
+@click.option("--tools", type=_FILE, required=True)
+@click.option("--cache", type=_FILE, required=True)
+@click.option("--folder", type=_FILE, required=True)
+@click.argument("configs", nargs=-1, type=_FILE)
 def main(
-    servers: str,
-    cache: Path,
-    checkpoint: Path,
-    config: Path | None,
-    topic: str | None,
-    tools: Path | None,
+    servers: str, topic: str, tools: Path, cache: Path, folder: Path, configs: tuple[Path, ...]
 ) -> None:
-    spark = session(cache, checkpoint.with_name("log4j2.properties"))
+    spark = session(cache, folder / "log4j2.properties")
     try:
-        if config is not None and topic is not None:
-            click.echo(count(spark, servers, config, topic, checkpoint))
-        if tools is not None:
-            click.echo(" ".join(topics(spark, servers, tools)))
+        for number, config in enumerate(configs):
+            click.echo(outcome(spark, servers, topic, config, folder / str(number)))
+        click.echo(" ".join(topics(spark, servers, tools)))
     finally:
         spark.stop()
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -77,6 +78,11 @@ class Story:
     dead_letters: list[Any] = field(default_factory=list)
 
 
+def send_all(tell: Telling, parts: Iterable[list[Record]]) -> None:
+    for part in parts:
+        tell.send(part)
+
+
 @pytest.fixture(scope="module")
 def story(stack: Stack, folder: Path) -> Story:
     records = dirty_topics(days=28, cards=30, seed=17)
@@ -88,7 +94,7 @@ def story(stack: Stack, folder: Path) -> Story:
     tell = Telling(stack, story.sent)
     tell.send(first)
     with SparkCluster(folder / "spark") as cluster:
-        flags = stack.flags(folder / "checkpoint", master=cluster.url)
+        flags = stack.flags(folder / "checkpoint", master=cluster.url, executor_timeout="300")
         log = folder / "inference.log"
         with (
             Process("inference", [*apps.inference(), *flags], log, ENVIRONMENT) as app,
@@ -97,7 +103,7 @@ def story(stack: Stack, folder: Path) -> Story:
             # A PEX that was never run here is unpacked three times at once.
             tell.await_results(app, 3 * DEADLINE_S)
             before = stack.count(TOPICS.scores)
-            sending = traffic.submit(lambda: [tell.send(part) for part in (second, third, *small)])
+            sending = traffic.submit(send_all, tell, [second, third, *small])
             await_that(lambda: stack.count(TOPICS.scores) > before, app)
             cluster.kill_worker(1)
             story.sent_when_killed = len(story.sent)
@@ -196,7 +202,7 @@ def test_another_python_on_a_worker_ends_the_program_with_one_line(
     other = a_python(tmp_path / "python", "import sys; sys.version_info = (3, 12, 1, 'final', 0)")
     environment = {**ENVIRONMENT, "PYSPARK_PYTHON": other}
     with Process("inference", [*apps.inference(), *flags], tmp_path / "log", environment) as app:
-        assert app.wait(DEADLINE_S) == 1
+        assert app.wait(3 * DEADLINE_S) == 1
     said = (tmp_path / "log").read_text()
     assert re.fullmatch(
         r"error: expected Python 3\.11 and Java \d+ on every machine, as the driver has them: "

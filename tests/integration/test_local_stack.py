@@ -31,6 +31,8 @@ from rich.console import Console
 
 from fraudstream.cli.steps import Steps
 from fraudstream.cli.tracking import read_credentials
+from fraudstream.inference.champion import Registry as RegistryOfChampions
+from fraudstream.inference.champion import RegistryUnreachable
 from fraudstream.kafka.reading import spans
 from fraudstream.kafka.topics import AccessRefused
 from fraudstream.kafka.topics import Topics
@@ -45,6 +47,8 @@ from fraudstream.stack.process import ProcessFailed
 from fraudstream.stack.process import listens
 from fraudstream.stack.s3 import ObjectStore
 from fraudstream.stack.secrets import write_private
+from fraudstream.trainer.registry import Registry
+from fraudstream.trainer.registry import RegistryRefused
 from integration import apps
 
 _MODEL = "fraud-detector"
@@ -116,7 +120,9 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"PYTHONPATH='{apps.environment()['PYTHONPATH']}' "
         f'exec {sys.executable} -m fraudstream.producer.main "$@"',
     )
-    inference = script(scratch / "inference", f"env >{scratch}/started; exec sleep 600")
+    inference = script(
+        scratch / "inference", f'(env; echo "$@") >{scratch}/started; exec sleep 600'
+    )
     with (scratch / "said").open("wb") as said, (scratch / "places").open("wb") as places:
         program = subprocess.Popen(
             [
@@ -134,19 +140,19 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
         apps.await_that(lambda: shown.stat().st_size > 0, program, 900.0)
         services = orjson.loads(shown.read_bytes())["services"]
         trainer = Path(services["mlflow"]["secrets"]["trainer"])
-        assert not (scratch / "started").exists()
         register_champion(services["mlflow"]["address"], trainer, scratch)
         port = int(services["redis"]["address"].rpartition(":")[2])
         password = (folder / "secrets" / "redis-password").read_text()
         assert talk(port, f"AUTH {password}", "SET kept yes") == ["+OK", "+OK"]
-        # The stream starts once there is a champion, and finds its way.
         apps.await_that((scratch / "started").exists, program, _DEADLINE_S)
         program.send_signal(signal.SIGINT)
         assert program.wait(_DEADLINE_S) == 0, (scratch / "said").read_text()
     finally:
         program.kill()
         program.wait()
-    assert f"FRAUDSTREAM_KAFKA_CONFIG={folder}/secrets" in (scratch / "started").read_text()
+    started = (scratch / "started").read_text()
+    assert f"FRAUDSTREAM_KAFKA_CONFIG={folder}/secrets/kafka-inference.properties" in started
+    assert f"run --wait-for-model --checkpoint {folder}" in started
     assert not any(
         listens(int(service["address"].rpartition(":")[2])) for service in services.values()
     )
@@ -258,6 +264,16 @@ def test_mlflow_asks_for_the_right_password(running: LocalStack) -> None:
     assert ask(running.mlflow, user="admin", password=_KNOWN) == 401
     password = running.secrets.read("mlflow-admin-password")
     assert ask(running.mlflow, user="admin", password=password) == 200
+
+
+def test_our_apps_say_whom_mlflow_does_not_know(running: LocalStack, tmp_path: Path) -> None:
+    wrong = write_private(tmp_path / "wrong", f"username=trainer\npassword={_OTHER}\n")
+    uri = running.mlflow.uri
+    with client(uri, wrong):
+        with pytest.raises(RegistryRefused, match="give them with --tracking-credentials"):
+            Registry(uri, _MODEL).check()
+        with pytest.raises(RegistryUnreachable, match="give them with --tracking-credentials"):
+            RegistryOfChampions(uri, _MODEL).champion_version()
 
 
 def test_a_user_of_mlflow_changes_only_what_is_its_own(running: LocalStack) -> None:

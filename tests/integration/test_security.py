@@ -59,7 +59,8 @@ _EVERY_TOPIC = list(itertools.product(ROLES, NAMES))
 # Everything that a file of properties, JAAS or a list of users could trip over.
 _AWKWARD = """it"s a \\ p=[w], #ü;' """
 _START = "--start=2026-01-05T00:00:00Z"
-_DEADLINE_S = 120.0
+_DEADLINE_S = 60.0
+_SPARK_S = 300.0
 
 
 class Onlooker(threading.Thread):
@@ -146,7 +147,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 def write(cluster: Cluster, topic: str, **more: str) -> KafkaError | None:
     """Try to write one record, and return why that was refused."""
     outcome: list[KafkaError | None] = []
-    client = Producer(cluster.config(message_timeout_ms=10_000, **more))
+    client = Producer(cluster.config(message_timeout_ms=int(_DEADLINE_S * 1000), **more))
 
     def told(error: KafkaError | None, _: Message) -> None:
         outcome.append(error)
@@ -155,7 +156,7 @@ def write(cluster: Cluster, topic: str, **more: str) -> KafkaError | None:
         client.produce(topic, b"a record", on_delivery=told)
     except KafkaException as error:
         return error.args[0]
-    assert client.flush(20) == 0
+    assert client.flush(_DEADLINE_S) == 0
     return outcome[0]
 
 
@@ -342,7 +343,7 @@ def test_who_does_not_prove_who_it_is_stays_outside(
 def test_whoever_leaves_out_encryption_or_password_stays_outside(
     secured: Secured, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(topics_module, "_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(topics_module, "_TIMEOUT_S", 4.0)
     with pytest.raises(BrokerUnreachable, match=f"hangs up: .*not one for {protocol}; check secur"):
         changed(secured, security_protocol=protocol).existing_topics()
 
@@ -383,44 +384,64 @@ def test_the_error_of_a_wrong_password_is_one_line_of_the_program(
 # --- Java's client, as Spark has it ---------------------------------------------------------
 
 
-def spark(secured: Secured, folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    program = [sys.executable, str(Path(__file__).with_name("spark_reader.py"))]
-    options = ["--servers", secured.broker.bootstrap_servers, "--cache", str(apps.cache())]
-    return subprocess.run(
-        [*program, *options, "--checkpoint", str(folder / "checkpoint"), *arguments],
+@dataclass
+class Java:
+    """What Java's client was given, or told, as each role; and all that was said of it."""
+
+    held: int
+    outcome: dict[str, str]
+    topics: list[str]
+    said: bytes
+
+
+@pytest.fixture(scope="module")
+def java(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Java:
+    admin = secured.broker.cluster()
+    assert write(admin, TOPICS.labels) is None
+    held = sum(span.high for span in spans(admin, TOPICS.labels))
+    options = {
+        "servers": secured.broker.bootstrap_servers,
+        "topic": TOPICS.labels,
+        "tools": secured.secrets.folder / "kafka-tools.properties",
+        "cache": apps.cache(),
+        "folder": tmp_path_factory.mktemp("java"),
+    }
+    done = subprocess.run(
+        [
+            *(sys.executable, str(Path(__file__).with_name("spark_reader.py"))),
+            *(f"--{name}={value}" for name, value in options.items()),
+            *(str(secured.properties(role)) for role in ROLES),
+        ],
         capture_output=True,
-        timeout=_DEADLINE_S,
+        timeout=_SPARK_S,
         check=False,
         env=apps.environment(),
     )
+    assert done.returncode == 0, done.stderr.decode()
+    *outcome, topics = done.stdout.decode().splitlines()
+    told = dict(zip(ROLES, outcome, strict=True))
+    return Java(held, told, topics.split(), done.stdout + done.stderr)
 
 
 @pytest.mark.parametrize("role", ["inference", "trainer"])
-def test_spark_reads_with_the_same_file_of_properties(
-    secured: Secured, role: str, tmp_path: Path
+def test_spark_reads_with_the_same_file_of_properties(java: Java, role: str) -> None:
+    assert java.outcome[role] == str(java.held)
+
+
+def test_spark_is_refused_what_its_role_may_not_read(java: Java) -> None:
+    assert f"Not authorized to access topics: [{TOPICS.labels}]" in java.outcome["producer"]
+
+
+def test_kafkas_own_tools_are_let_in_as_admin(java: Java) -> None:
+    assert java.topics == sorted(TOPICS.names())
+
+
+def test_spark_does_not_say_what_its_client_has_for_a_password(
+    java: Java, secured: Secured
 ) -> None:
-    assert write(secured.broker.cluster(), TOPICS.labels) is None
-    held = sum(span.high for span in spans(secured.broker.cluster(), TOPICS.labels))
-    config = str(secured.properties(role))
-    tools = str(secured.secrets.folder / "kafka-tools.properties")
-    arguments = ("--config", config, "--topic", TOPICS.labels, "--tools", tools)
-    done = spark(secured, tmp_path, *arguments)
-    assert done.returncode == 0, done.stderr.decode()
-    count, topics = done.stdout.decode().splitlines()
-    assert int(count) == held > 0
-    assert topics.split() == sorted(TOPICS.names())
-    said = done.stdout + done.stderr
-    # It did say what its Kafka client was told.
-    assert b"sasl.jaas.config = [hidden]" in said
-    assert not [password for password in secured.passwords if password.strip() in said]
-
-
-def test_spark_is_refused_what_its_role_may_not_read(secured: Secured, tmp_path: Path) -> None:
-    assert write(secured.broker.cluster(), TOPICS.labels) is None
-    config = str(secured.properties("producer"))
-    done = spark(secured, tmp_path, "--config", config, "--topic", TOPICS.labels)
-    assert done.returncode != 0
-    assert f"Not authorized to access topics: [{TOPICS.labels}]" in done.stderr.decode()
+    # It did say a lot.
+    assert b"sasl.jaas.config = [hidden]" in java.said
+    assert not [password for password in secured.passwords if password.strip() in java.said]
 
 
 # --- Secrets stay secret --------------------------------------------------------------------

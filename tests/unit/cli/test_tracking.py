@@ -2,14 +2,18 @@
 
 import os
 from pathlib import Path
+import subprocess
 
 import click
 from click.testing import CliRunner
 import pytest
 
 from fraudstream.cli.tracking import BadCredentials
+from fraudstream.cli.tracking import credentials_withheld
 from fraudstream.cli.tracking import read_credentials
 from fraudstream.cli.tracking import tracking_options
+
+_SECRET = "s3=cret"  # noqa: S105
 
 
 @click.command()
@@ -41,6 +45,17 @@ def test_name_and_password_of_a_file_reach_mlflows_client(tmp_path: Path) -> Non
     ):
         outcome = CliRunner().invoke(show, arguments, env=variables)
         assert outcome.output == "http://localhost:5000 fraud-detector trainer s3=cret\n"
+
+
+def test_what_is_started_in_between_does_not_inherit_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", _SECRET)
+    with credentials_withheld():
+        inherited = subprocess.run(["/usr/bin/env"], check=True, capture_output=True).stdout
+    assert b"MLFLOW_TRACKING" not in inherited
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == _SECRET
+    assert "MLFLOW_TRACKING_USERNAME" not in os.environ
 
 
 def test_without_a_file_nothing_is_set() -> None:

@@ -122,3 +122,12 @@ def test_a_python_that_was_chosen_for_workers_is_kept_and_nothing_is_sent():
     python, settings = for_executors("spark://host:7077", chosen)
     assert python == "/opt/inference/bin/python"
     assert "spark.files" not in settings
+
+
+def test_a_pex_that_was_started_by_a_link_is_sent_under_its_own_name(tmp_path):
+    pex = tmp_path / "inference.pex"
+    pex.touch()
+    link = tmp_path / "inference.py"
+    link.symlink_to(pex)
+    python, settings = for_executors("yarn", {"PEX": str(link)})
+    assert (python, settings["spark.files"]) == ("./inference.pex", str(pex.resolve()))

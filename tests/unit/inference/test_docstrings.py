@@ -6,6 +6,8 @@ from types import ModuleType
 import pytest
 
 from fraudstream.inference import champion
+from fraudstream.inference import cluster
+from fraudstream.inference import executors
 from fraudstream.inference import main
 from fraudstream.inference import scoring
 from fraudstream.inference import store
@@ -13,7 +15,9 @@ from fraudstream.inference import tasks
 
 
 @pytest.mark.parametrize(
-    "module", [champion, main, scoring, store, tasks], ids=lambda module: module.__name__
+    "module",
+    [champion, cluster, executors, main, scoring, store, tasks],
+    ids=lambda module: module.__name__,
 )
 def test_every_example_gives_what_it_shows(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0

@@ -7,6 +7,7 @@ from click.testing import Result
 import pytest
 
 from fraudstream.kafka import topics
+from fraudstream.kafka.acls import BadPrincipal
 from fraudstream.kafka.topics import BrokerUnreachable
 from fraudstream.producer.agenda import FullSpeed
 from fraudstream.producer.agenda import Scaled
@@ -113,3 +114,21 @@ def test_without_a_broker_every_command_says_so(
     result = invoke(*arguments, *file, _NOBODY)
     assert isinstance(result.exception, BrokerUnreachable)
     assert "no Kafka broker answers at 127.0.0.1:1" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--principal=trainer=User:a"], "--principal is for --acls"),
+        (["--acls", "--principal=trainer"], "expected ROLE=PRINCIPAL, got 'trainer'"),
+    ],
+)
+def test_a_principal_that_grants_nothing_is_refused(arguments: list[str], said: str) -> None:
+    result = invoke("topics", _NOBODY, *arguments)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_a_principal_of_no_role_is_refused_before_anything_is_created() -> None:
+    result = invoke("topics", _NOBODY, "--acls", "--principal=treasurer=User:a")
+    assert isinstance(result.exception, BadPrincipal)

@@ -34,3 +34,25 @@ def label(**changes: Any) -> dict[str, Any]:
         "source": "no_dispute",
         **changes,
     }
+
+
+def prediction(**changes: Any) -> dict[str, Any]:
+    """Return a valid prediction, some of its fields changed."""
+    return {
+        "transaction_id": "t1",
+        "event_time": "2026-01-01T00:00:00Z",
+        "card_id": "c1",
+        "merchant_id": "m1",
+        "amount": 9.5,
+        "score": 0.5,
+        "threshold": 0.75,
+        "is_alert": False,
+        "is_late": False,
+        "model_name": "fraud-detector",
+        "model_version": "1",
+        "model_digest": "0" * 64,
+        "feature_set": "default.v1@0123456789abcdef",
+        "reasons": [],
+        "features": None,
+        **changes,
+    }

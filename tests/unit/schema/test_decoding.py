@@ -11,10 +11,12 @@ import pyarrow as pa
 from fraudstream.schema.decoding import CLOCK_TOLERANCE
 from fraudstream.schema.decoding import concatenate
 from fraudstream.schema.decoding import decode_labels
+from fraudstream.schema.decoding import decode_predictions
 from fraudstream.schema.decoding import decode_transactions
 from fraudstream.schema.decoding import dictionary_codes
 from fraudstream.schema.timestamps import to_us
 from unit.schema.documents import label
+from unit.schema.documents import prediction
 from unit.schema.documents import transaction
 
 _APPENDED = datetime(2026, 2, 1, tzinfo=UTC)
@@ -38,6 +40,14 @@ def test_every_field_of_a_label_has_its_column() -> None:
     expected = label()
     for name in ("event_time", "labelled_at"):
         expected[f"{name}_us"] = to_us(datetime.fromisoformat(expected.pop(name)))
+    assert decoded.columns.to_pylist() == [expected]
+
+
+def test_every_field_of_a_prediction_but_features_and_reasons_has_its_column() -> None:
+    decoded = decode_predictions([orjson.dumps(prediction())], appended(1))
+    expected = prediction()
+    expected["event_time_us"] = to_us(datetime.fromisoformat(expected.pop("event_time")))
+    del expected["features"], expected["reasons"]
     assert decoded.columns.to_pylist() == [expected]
 
 

@@ -24,6 +24,8 @@ from fraudstream.trainer.live import choose_period
 from fraudstream.trainer.live import evaluate
 from fraudstream.trainer.live import of_model
 from fraudstream.trainer.live import served
+from unit.schema.documents import label as a_label
+from unit.schema.documents import prediction
 
 DAY = timedelta(days=1)
 DAY_US = duration_us(DAY)
@@ -32,36 +34,28 @@ DAY_US = duration_us(DAY)
 def score(
     number: int, at_us: int, value: float = 0.5, version: str = "1", **more: Any
 ) -> dict[str, Any]:
-    document = {
-        "transaction_id": f"t{number}",
-        "event_time": format_us(np.array([at_us]))[0],
-        "card_id": f"c{number % 5}",
-        "merchant_id": "m",
-        "amount": 10.0,
-        "score": value,
-        "threshold": 0.6,
-        "is_alert": value >= 0.6,
-        "is_late": False,
-        "model_name": "fraud-detector",
-        "model_version": version,
-        "model_digest": f"{int(version):064x}",
-        "feature_set": "default.v1@0123456789abcdef",
-        "reasons": [],
-        "features": None,
-    }
-    return {**document, **more}
+    return prediction(
+        transaction_id=f"t{number}",
+        event_time=format_us(np.array([at_us]))[0],
+        card_id=f"c{number % 5}",
+        amount=10.0,
+        score=value,
+        threshold=0.6,
+        is_alert=value >= 0.6,
+        model_version=version,
+        model_digest=f"{int(version):064x}",
+        **more,
+    )
 
 
 def label(number: int, known_us: int, is_fraud: bool) -> dict[str, Any]:
-    return {
-        "transaction_id": f"t{number}",
-        "card_id": f"c{number % 5}",
-        "merchant_id": "m",
-        "event_time": format_us(np.array([0]))[0],
-        "is_fraud": is_fraud,
-        "labelled_at": format_us(np.array([known_us]))[0],
-        "source": "investigation",
-    }
+    return a_label(
+        transaction_id=f"t{number}",
+        card_id=f"c{number % 5}",
+        event_time=format_us(np.array([0]))[0],
+        is_fraud=is_fraud,
+        labelled_at=format_us(np.array([known_us]))[0],
+    )
 
 
 def table(documents: Sequence[dict[str, Any]], decode: Any) -> pa.Table:
@@ -175,7 +169,7 @@ def test_a_version_that_served_some_days_is_not_blamed_for_the_others() -> None:
             at_us = day * DAY_US + number
             value = 0.9 if number % 2 else 0.1
             card = f"card{number}"
-            scores.append(score(number, at_us, value, str(day + 1), card_id=card))
+            scores.append({**score(number, at_us, value, str(day + 1)), "card_id": card})
             labels.append({**label(number, at_us + DAY_US, bool(number % 2)), "card_id": card})
     verdicts = evaluate(joined(scores, labels), Period(0, 3 * DAY_US, 2 * DAY))
     assert [verdict.metrics["card_precision_100"] for verdict in verdicts] == [0.01] * 3

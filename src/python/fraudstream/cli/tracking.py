@@ -5,6 +5,8 @@ environment.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 import functools
 import os
 from pathlib import Path
@@ -15,7 +17,12 @@ import click
 from fraudstream.cli.console import option
 
 DEFAULT_TRACKING_URI = "http://localhost:5000"
-DEFAULT_MODEL_NAME = "fraud-detector"
+
+#: What an MLflow server means that does not let somebody in.
+WHO_ARE_YOU = (
+    "asks for a name and a password, and does not know those that came, if any did: "
+    "give them with --tracking-credentials"
+)
 
 _NAMES = ("username", "password")
 
@@ -45,12 +52,12 @@ def tracking_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if tracking_credentials is not None:
             found = read_credentials(tracking_credentials)
             # The only way in that MLflow's client has, short of a file in the home folder.
-            os.environ.update({f"MLFLOW_TRACKING_{n.upper()}": v for n, v in found.items()})
+            os.environ.update({_variable(name): value for name, value in found.items()})
         return command(*arguments, **others)
 
     decorated: Callable[..., Any] = with_credentials
     # Click lists the option that was added last first.
-    decorated = option("--model-name", default=DEFAULT_MODEL_NAME, help="The registered model.")(
+    decorated = option("--model-name", default="fraud-detector", help="The registered model.")(
         decorated
     )
     decorated = option(
@@ -65,6 +72,23 @@ def tracking_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="URI",
         help="The MLflow server.",
     )(decorated)
+
+
+@contextmanager
+def credentials_withheld() -> Iterator[None]:
+    """Let no program that is started in the block inherit the name and the password.
+
+    Examples
+    --------
+    >>> with credentials_withheld():
+    ...     "MLFLOW_TRACKING_PASSWORD" in os.environ
+    False
+    """
+    withheld = {name: os.environ.pop(name) for name in map(_variable, _NAMES) if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(withheld)
 
 
 def read_credentials(file: Path) -> dict[str, str]:
@@ -95,6 +119,10 @@ def read_credentials(file: Path) -> dict[str, str]:
     if sorted(found) != sorted(_NAMES) or not all(found.values()):
         raise BadCredentials(_expected(file))
     return found
+
+
+def _variable(name: str) -> str:
+    return f"MLFLOW_TRACKING_{name.upper()}"
 
 
 def _expected(file: Path) -> str:

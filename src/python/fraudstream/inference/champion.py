@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 import orjson
 import structlog
 
+from fraudstream.cli.tracking import WHO_ARE_YOU
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.model.bundle import BUNDLE_ARTIFACTS
 from fraudstream.model.bundle import CHAMPION
@@ -62,6 +63,8 @@ class Registry:
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
+            if error.error_code == "UNAUTHENTICATED":
+                raise RegistryUnreachable(f"{self.tracking_uri} {WHO_ARE_YOU}") from error
             raise RegistryUnreachable(self._unreachable()) from error
         return str(found.version)
 

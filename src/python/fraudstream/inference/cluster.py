@@ -159,4 +159,6 @@ def for_executors(master: str, environment: Mapping[str, str]) -> tuple[str, dic
     pex = environment.get("PEX")
     if master.startswith("local") or pex is None:
         return sys.executable, {}
-    return f"./{Path(pex).name}", {**as_python, "spark.files": pex}
+    # Spark follows a link, and names the file on executors as it is called there.
+    sent = Path(pex).resolve()
+    return f"./{sent.name}", {**as_python, "spark.files": str(sent)}

@@ -12,6 +12,7 @@ from fraudstream.cli.console import option
 from fraudstream.cli.console import run
 from fraudstream.cli.folders import default_cache
 from fraudstream.cli.stopping import stop_requests
+from fraudstream.cli.tracking import credentials_withheld
 from fraudstream.cli.tracking import tracking_options
 from fraudstream.features.definitions import DEFAULT
 from fraudstream.inference.cluster import find_spark
@@ -145,12 +146,17 @@ def run_stream(
         if serving is None:
             return
         log.info("model", name=serving.name, version=serving.version, threshold=serving.threshold)
-        sink = Sink(cluster, claim(settings), topics.scores)
+        # Kafka lets only readers of a topic mark it, and the stream reads none of its results.
+        sink = Sink(cluster, claim(settings), topics.transactions)
         cache = cache or default_cache()
-        spark = session(master, cache, tasks, os.environ)
+        # Spark and its workers need no registry.
+        with credentials_withheld():
+            spark = session(master, cache, tasks, os.environ)
         try:
             if not str(spark.sparkContext.master).startswith("local"):
                 require_executors(spark, checkpoint, executor_timeout, stop)
+            if stop.is_set():
+                return
             query, batches = start(spark, settings, champion, sink)
             log.info("stream started", checkpoint=str(checkpoint))
             while query.isActive and not stop.wait(_PROBE_S):

@@ -18,8 +18,8 @@ NAME = "inference"
 #: Spark's own reader of Kafka. `deploy/spark/submit` names it as well.
 CONNECTOR = "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0"
 
-# Spark has these itself. They would be sent to every executor, twice: 100 MB.
-_OF_SPARK = "org.apache.hadoop:hadoop-client-api,org.apache.hadoop:hadoop-client-runtime"
+#: Spark has these itself. They would be sent to every executor, twice: 100 MB.
+OF_SPARK = "org.apache.hadoop:hadoop-client-api,org.apache.hadoop:hadoop-client-runtime"
 
 #: What a cluster is asked for where its own settings (``spark-defaults.conf``, or ``--conf`` of
 #: ``spark-submit``) say nothing.
@@ -120,6 +120,6 @@ def _connector(cache: Path) -> dict[str, str]:
         return {}
     return {
         "spark.jars.packages": CONNECTOR,
-        "spark.jars.excludes": _OF_SPARK,
+        "spark.jars.excludes": OF_SPARK,
         "spark.jars.ivy": str(cache / "ivy"),
     }

@@ -164,6 +164,8 @@ def topics(
 
     Nothing is ever taken away: neither a topic nor a right.
     """
+    if chosen and not acls:
+        raise click.UsageError("--principal is for --acls")
     who = principals(chosen)
     created = cluster.create_topics(topics, partitions, replication, dry_run=dry_run)
     wanted = grants(topics) if acls else []

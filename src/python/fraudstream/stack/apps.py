@@ -86,7 +86,7 @@ class Traffic:
 
 
 def inference(program: Path, stack: LocalStack, cache: Path) -> Process:
-    """Return the stream, to be started when there is a champion.
+    """Return the stream, to be started; it waits for the first champion.
 
     Parameters
     ----------
@@ -99,7 +99,10 @@ def inference(program: Path, stack: LocalStack, cache: Path) -> Process:
     """
     return Process(
         "the stream",
-        [str(program), "run", "--checkpoint", str(stack.folder / "checkpoint")],
+        [
+            *(str(program), "run", "--wait-for-model"),
+            *("--checkpoint", str(stack.folder / "checkpoint")),
+        ],
         stack.folder / "inference.log",
         {
             **stack.environment("inference"),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC
 from datetime import datetime
 from pathlib import Path
+import shlex
 import signal
 from typing import Any
 
@@ -20,7 +21,6 @@ from fraudstream.cli.folders import default_cache
 from fraudstream.cli.folders import default_state
 from fraudstream.cli.steps import Steps
 from fraudstream.cli.stopping import stop_requests
-from fraudstream.cli.tracking import DEFAULT_MODEL_NAME
 from fraudstream.kafka.acls import ROLES
 from fraudstream.stack.apps import HISTORY
 from fraudstream.stack.apps import Traffic
@@ -70,7 +70,7 @@ def _folder(name: str, what: str) -> Callable[[Callable[..., Any]], Callable[...
 @_program("mlflow", "MLflow's command line.", required=True)
 @_program("minio", "A MinIO server, instead of one built from source.")
 @_program("producer", "producer.pex: send simulated transactions.")
-@_program("inference", "inference.pex: score them, as soon as there is a champion.")
+@_program("inference", "inference.pex: score them, once there is a champion.")
 @_program("airflow", "Airflow's command line: train and evaluate when its DAGs are triggered.")
 @_program("trainer", "trainer.pex, which the DAGs run.")
 @click.option(
@@ -124,24 +124,20 @@ def local(
             _write_environment(stack, role)
         if producer is not None:
             _send_traffic(stack, producer, steps)
+        if inference is not None:
+            stack.add(stream(inference, stack, cache), _STREAM_STOP_S)
         with stop_requests() as stop:
             _show(stack, as_json)
-            waiting = None if inference is None else stream(inference, stack, cache)
             while not stop.wait(_LOOK_S):
                 stack.require_running()
-                if waiting is not None and stack.mlflow.has_alias(
-                    DEFAULT_MODEL_NAME, "champion", "inference"
-                ):
-                    stderr.print("There is a champion: the stream starts.")
-                    stack.add(waiting, _STREAM_STOP_S)
-                    waiting = None
             with steps.step("stop", "Stopping"):
                 stack.stop()
 
 
 def _write_environment(stack: LocalStack, role: str) -> None:
     """Write a file by which a shell becomes one in which an app finds everything."""
-    lines = [f"export {name}='{value}'\n" for name, value in stack.environment(role).items()]
+    found = stack.environment(role).items()
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in found]
     (stack.folder / f"{role}.env").write_text("".join(lines))
 
 

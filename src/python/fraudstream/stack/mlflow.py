@@ -165,12 +165,6 @@ class MlflowServer(Process):
             f"mlflow-{user}.credentials", f"username={user}\npassword={password}\n"
         )
 
-    def has_alias(self, model: str, alias: str, user: str) -> bool:
-        """Return whether a version of a model bears an alias, as a provided user sees it."""
-        path = f"registered-models/alias?{urlencode({'name': model, 'alias': alias})}"
-        password = self._secrets().read(f"mlflow-{user}-password")
-        return self._ask("GET", path, {}, user, password) == HTTPStatus.OK
-
     def _secrets(self) -> Secrets:
         if self._backend is None:
             raise ProcessFailed("MLflow was started without a backend, and asks nobody for a name")

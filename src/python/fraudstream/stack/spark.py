@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-from http import HTTPStatus
 from http.client import HTTPConnection
 from http.client import HTTPException
 import json
@@ -160,13 +159,13 @@ class _Master(_Daemon):
         connection = HTTPConnection(_HOST, self._page, timeout=5)
         try:
             connection.request("GET", "/json/")
-            response = connection.getresponse()
-            # The server is there before its pages are.
-            return json.loads(response.read()) if response.status == HTTPStatus.OK else {}
-        except (OSError, HTTPException):
+            status: dict[str, Any] = json.loads(connection.getresponse().read())
+        except (OSError, HTTPException, json.JSONDecodeError):
+            # The server is there before its pages are, and answers with something else then.
             return {}
         finally:
             connection.close()
+        return status
 
 
 class _Worker(_Daemon):

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score
 
+from fraudstream.cli.tracking import WHO_ARE_YOU
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.model.bundle import BUNDLE_ARTIFACTS
 from fraudstream.model.bundle import CHAMPION
@@ -467,6 +468,8 @@ class Registry:
                     f"no MLflow server answers at {self._uri}: "
                     "start it, or give its address with --tracking-uri"
                 ) from error
+            if error.error_code == "UNAUTHENTICATED":
+                raise RegistryRefused(f"{self._uri} {WHO_ARE_YOU}") from error
             raise RegistryRefused(f"{self._uri} refused: {error.message}") from error
         except OSError as error:
             raise RegistryUnreachable(
