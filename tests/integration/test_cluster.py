@@ -279,8 +279,8 @@ def test_executors_that_die_at_once_are_told(
     SparkContext.setSystemProperty("spark.executor.extraJavaOptions", "-javaagent:/no/such.jar")
     try:
         spark = on(cluster.url)
-        with pytest.raises(ExecutorsMissing, match="ended the application: executors did not"):
-            require_executors(spark, tmp_path, DEADLINE_S, threading.Event())
+        with pytest.raises(ExecutorsMissing, match="or executors end as they start"):
+            require_executors(spark, tmp_path, 10, threading.Event())
     finally:
         SparkContext.setSystemProperty("spark.executor.extraJavaOptions", "")
 
@@ -296,6 +296,18 @@ def test_a_cluster_without_workers_is_told(
 ) -> None:
     with pytest.raises(ExecutorsMissing, match="gave no executor within 2 s: it has no worker"):
         require_executors(on(idle_master), tmp_path, 2, threading.Event())
+
+
+def test_an_application_that_is_ended_while_it_waits_is_told(
+    idle_master: str, on: Callable[..., SparkSession], tmp_path: Path
+) -> None:
+    spark = on(idle_master)
+    # As a master does that removes it.
+    ending = threading.Timer(1, spark.stop)
+    ending.start()
+    with pytest.raises(ExecutorsMissing, match="ended the application while it waited"):
+        require_executors(spark, tmp_path, DEADLINE_S, threading.Event())
+    ending.join()
 
 
 def test_a_request_to_stop_ends_the_wait_for_executors(

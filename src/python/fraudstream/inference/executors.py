@@ -283,8 +283,8 @@ def _ask(
         return answering.result() if in_time else None
     except Py4JError as error:
         raise ExecutorsMissing(
-            f"{spark.sparkContext.master} ended the application: executors did not start, or were "
-            "taken away; the logs of its workers tell why"
+            f"{spark.sparkContext.master} ended the application while it waited for executors: "
+            "the logs of the master tell why"
         ) from error
 
 
@@ -296,6 +296,7 @@ def _missing(master: str, answered: int, registered: int, within_s: float) -> Ex
         )
     return ExecutorsMissing(
         f"{master} gave no executor within {within_s:.0f} s: it has no worker with a core and the "
-        "memory of an executor to spare (spark.executor.memory, 1g unless set); start workers, "
-        "end other applications, or give --executor-timeout more seconds"
+        "memory of an executor to spare (spark.executor.memory, 1g unless set), or executors end "
+        "as they start, and the workers' logs tell why; start workers, end other applications, or "
+        "give --executor-timeout more seconds"
     )

@@ -65,7 +65,8 @@ def start(
     )
     query = (
         records.writeStream.queryName(NAME)
-        .option("checkpointLocation", str(settings.checkpoint / "progress"))
+        # By its scheme: a cluster may have another file system as its default.
+        .option("checkpointLocation", (settings.checkpoint / "progress").as_uri())
         .foreachBatch(batches.process)
         .start()
     )

@@ -125,6 +125,8 @@ class EmbeddedStore:
             sync=False,
             metasync=False,
         )
+        # Workers that were killed while they read hold places that only so many can have.
+        self._environment.reader_check()
 
     def read(self, keys: Sequence[str], layout: Layout) -> Records:
         """See `Store.read`."""

@@ -21,6 +21,10 @@ class AirflowRefused(ValueError):
     """Airflow answers, and does not do what was asked."""
 
 
+class AirflowUnknown(LookupError):
+    """Airflow answers, and has nothing of that name."""
+
+
 class AirflowSlow(ValueError):
     """Something did not come about in time."""
 
@@ -54,10 +58,16 @@ class AirflowClient:
         return {name: part["status"] for name, part in parts.items() if part}
 
     def knows(self, dag: str) -> bool:
-        """Return whether a DAG has been read."""
+        """Return whether a DAG has been read.
+
+        Raises
+        ------
+        AirflowRefused
+            If Airflow does not let us look.
+        """
         try:
             self._authorised("GET", f"/api/v2/dags/{dag}")
-        except AirflowRefused:
+        except AirflowUnknown:
             return False
         return True
 
@@ -134,7 +144,8 @@ class AirflowClient:
             connection.close()
         if answer.status >= HTTPStatus.BAD_REQUEST:
             # The request is not quoted: it may hold a password.
-            raise AirflowRefused(f"{self.uri}{path}: status {answer.status}: {content[:500]}")
+            kind = AirflowUnknown if answer.status == HTTPStatus.NOT_FOUND else AirflowRefused
+            raise kind(f"{self.uri}{path}: status {answer.status}: {content[:500]}")
         return json.loads(content)
 
 
