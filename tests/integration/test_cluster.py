@@ -188,7 +188,8 @@ def a_python(folder: Path, that: str = "") -> str:
     """Write a Python that has our sources, and runs `that` first."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(that)
-    path = os.pathsep.join(filter(None, [str(folder), *sys.path]))
+    # An executor runs in a folder of its own.
+    path = os.pathsep.join(str(Path(entry).resolve()) for entry in [folder, *sys.path] if entry)
     python = folder / "python"
     python.write_text(f"#!/bin/sh\nPYTHONPATH='{path}' exec '{sys.executable}' \"$@\"\n")
     python.chmod(0o755)
