@@ -29,10 +29,9 @@ from typing import Any
 from airflow.sdk import DAG
 from airflow.sdk import Param
 from airflow.sdk import task
+from trainer_app import DURATION
 from trainer_app import run_trainer
 from trainer_app import schedule
-
-_DURATION = r"^\d+(\.\d+)?[dhm]$"
 
 with DAG(
     "evaluate_live",
@@ -48,14 +47,14 @@ with DAG(
         "period": Param(
             "7d",
             type="string",
-            pattern=_DURATION,
+            pattern=DURATION,
             title="Period",
             description="How much event time to judge; such as 7d or 12h.",
         ),
         "label_delay": Param(
             "7d",
             type="string",
-            pattern=_DURATION,
+            pattern=DURATION,
             title="Label delay",
             description="Within it labels arrive; such as 7d, 12h or 90m.",
         ),

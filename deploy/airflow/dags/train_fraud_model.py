@@ -27,10 +27,9 @@ from typing import Any
 from airflow.sdk import DAG
 from airflow.sdk import Param
 from airflow.sdk import task
+from trainer_app import DURATION
 from trainer_app import run_trainer
 from trainer_app import schedule
-
-_DURATION = r"^\d+(\.\d+)?[dhm]$"
 
 with DAG(
     "train_fraud_model",
@@ -46,14 +45,14 @@ with DAG(
         "window": Param(
             None,
             type=["null", "string"],
-            pattern=_DURATION,
+            pattern=DURATION,
             title="Training window",
             description="Such as 90d, 12h or 90m; empty: all that the topic holds.",
         ),
         "label_delay": Param(
             "7d",
             type="string",
-            pattern=_DURATION,
+            pattern=DURATION,
             title="Label delay",
             description="Within it labels arrive; such as 7d, 12h or 90m.",
         ),

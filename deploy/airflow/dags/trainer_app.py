@@ -14,6 +14,9 @@ from typing import Any
 
 PROGRAM = "FRAUDSTREAM_TRAINER"
 
+#: How the trainer writes a length of time, as a pattern of JSON Schema: ``7d``, ``12h``, ``90m``.
+DURATION = r"^\d+(\.\d+)?[dhm]$"
+
 _STOP_S = 20.0
 
 log = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from http.server import ThreadingHTTPServer
 import json
@@ -173,17 +174,17 @@ def test_if_one_service_ends_all_are_stopped(tmp_path: Path) -> None:
 
 def test_if_one_service_is_not_ready_in_time_all_are_stopped(tmp_path: Path) -> None:
     failing = airflow(tmp_path, '[ "$1" = db ] && exit 0; exec sleep 600')
-    failing.start()
-    with pytest.raises(ProcessFailed, match="API server was not ready after 0 s"):
-        failing.wait_ready(0.2)
+    failing.wait_ready = partial(failing.wait_ready, 0.2)  # type: ignore[method-assign]
+    with pytest.raises(ProcessFailed, match="API server was not ready after 0 s"), failing:
+        pass
     assert not any(service.running for service in failing.services)
 
 
 def test_if_one_service_cannot_be_started_the_others_are_stopped(tmp_path: Path) -> None:
     failing = airflow(tmp_path, '[ "$1" = db ] && { rm "$0"; exit 0; }; exec sleep 600')
     failing.services[0]._command = ["sleep", "600"]
-    with pytest.raises(ProcessFailed, match="could not be started"):
-        failing.start()
+    with pytest.raises(ProcessFailed, match="could not be started"), failing:
+        pass
     assert not any(service.running for service in failing.services)
 
 

@@ -113,4 +113,4 @@ def test_the_broker_of_the_containers_is_secured_as_the_one_that_is_tested(
 
 
 def _root() -> Path:
-    return next(p for p in Path(__file__).resolve().parents if (p / "deploy").is_dir())
+    return next(p for p in Path(__file__).resolve().parents if (p / "deploy" / "kafka").is_dir())

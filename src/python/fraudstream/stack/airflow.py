@@ -2,20 +2,17 @@
 
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 import hashlib
 import json
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from fraudstream.stack.airflow_client import AirflowClient
 from fraudstream.stack.airflow_client import AirflowUnreachable
 from fraudstream.stack.process import Process
+from fraudstream.stack.process import Service
 from fraudstream.stack.process import free_port
 from fraudstream.stack.process import run_to_end
 from fraudstream.stack.secrets import Secrets
@@ -79,7 +76,7 @@ class _Service(Process):
         return self._ready(self.log)
 
 
-class Airflow:
+class Airflow(Service):
     """A real Airflow: API server, scheduler, DAG processor, triggerer, and a Celery worker.
 
     As a context manager it starts them, waits until all are healthy, and stops them. It listens on
@@ -192,9 +189,8 @@ class Airflow:
             self._folder / "migrate.log",
             self._own,
         )
-        with self._or_stopped():
-            for service in self.services:
-                service.start()
+        for service in self.services:
+            service.start()
 
     def _configure(self) -> None:
         password = self._secrets.read("airflow-admin-password")
@@ -220,24 +216,15 @@ class Airflow:
         )
 
     def wait_ready(self, timeout_s: float = _READY_S) -> None:
-        """Wait until each service is healthy; stop all if one does not get so.
+        """Wait until each service is healthy.
 
         Raises
         ------
         ProcessFailed
             If one ends before that, or takes longer than `timeout_s`; the end of its log is told.
         """
-        with self._or_stopped():
-            for service in self.services:
-                service.wait_ready(timeout_s)
-
-    @contextmanager
-    def _or_stopped(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self.stop()
-            raise
+        for service in self.services:
+            service.wait_ready(timeout_s)
 
     def stop(self) -> None:
         """Stop all services. Doing so twice, or before the start, is harmless."""
@@ -245,19 +232,6 @@ class Airflow:
         with ThreadPoolExecutor(len(self.services)) as stopping:
             for stopped in [stopping.submit(service.stop) for service in self.services]:
                 stopped.result()
-
-    def __enter__(self) -> Self:
-        self.start()
-        self.wait_ready()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def _worker_is_ready(log: Path) -> bool:

@@ -10,7 +10,6 @@ from dataclasses import field
 from dataclasses import fields
 import fcntl
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from fraudstream.cli.steps import Steps
@@ -27,6 +26,7 @@ from fraudstream.stack.postgres import PostgresServer
 from fraudstream.stack.process import STOP_S
 from fraudstream.stack.process import Process
 from fraudstream.stack.process import ProcessFailed
+from fraudstream.stack.process import Service
 from fraudstream.stack.process import listens
 from fraudstream.stack.redis import RedisServer
 from fraudstream.stack.secrets import Secrets
@@ -118,7 +118,7 @@ class Place:
     secrets: Mapping[str, Path]
 
 
-class LocalStack:
+class LocalStack(Service):
     """Kafka, PostgreSQL, Redis, MinIO, MLflow, Airflow: on 127.0.0.1 only, each with passwords.
 
     As a context manager it starts them, waits until all are ready, and stops them.
@@ -328,15 +328,3 @@ class LocalStack:
         """Stop everything, the last started first. Doing so twice, or before, is harmless."""
         self._started.clear()
         self._running.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

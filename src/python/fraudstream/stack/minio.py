@@ -1,7 +1,5 @@
 """A real MinIO on this machine, without Docker: one server that speaks S3."""
 
-from http import HTTPStatus
-from http.client import HTTPConnection
 import os
 from pathlib import Path
 import shutil
@@ -9,6 +7,7 @@ import shutil
 from fraudstream.stack.cache import made_once
 from fraudstream.stack.process import Process
 from fraudstream.stack.process import ProcessFailed
+from fraudstream.stack.process import answers
 from fraudstream.stack.process import free_port
 from fraudstream.stack.process import run_to_end
 from fraudstream.stack.s3 import ObjectStore
@@ -93,14 +92,7 @@ class MinioServer(Process):
 
     def is_ready(self) -> bool:
         """Return whether the server says that it can serve."""
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=5)
-        try:
-            connection.request("GET", "/minio/health/ready")
-            return connection.getresponse().status == HTTPStatus.OK
-        except OSError:
-            return False
-        finally:
-            connection.close()
+        return answers(self._port, "/minio/health/ready")
 
 
 def minio_program(cache: Path) -> Path:

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from fraudstream.stack.process import Process
 from fraudstream.stack.process import ProcessFailed
+from fraudstream.stack.process import answers
 from fraudstream.stack.process import free_port
 from fraudstream.stack.secrets import Secrets
 
@@ -116,14 +117,7 @@ class MlflowServer(Process):
 
     def is_ready(self) -> bool:
         """Return whether the server says that it is healthy."""
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=5)
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == HTTPStatus.OK
-        except OSError:
-            return False
-        finally:
-            connection.close()
+        return answers(self._port, "/health")
 
     def provide(self, user: str) -> Path:
         """See to it that the ready server, which has a backend, knows a user.

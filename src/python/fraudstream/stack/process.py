@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import ExitStack
+from http import HTTPStatus
+from http.client import HTTPConnection
 import os
 from pathlib import Path
 import random
@@ -35,7 +37,42 @@ class ProcessFailed(ValueError):
     """A program ended early, did not get ready in time, or could not be started."""
 
 
-class Process:
+class Service:
+    """What runs for the length of a ``with`` block: started, ready inside it, stopped after it.
+
+    A subclass says how. Each of the three may be called without the others' block too.
+    """
+
+    def start(self) -> None:
+        """Start, and return at once."""
+        raise NotImplementedError
+
+    def wait_ready(self) -> None:
+        """Wait until everything can be used; needs nothing where it is so after `start`."""
+
+    def stop(self) -> object:
+        """Stop. Doing so twice, or before the start, is harmless."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+            self.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+class Process(Service):
     """One program in a process group of its own, with its output in a log file.
 
     As a context manager it starts the program, waits until it is ready, and stops it. Where
@@ -193,19 +230,6 @@ class Process:
         """Return a message that says `what` happened, followed by the last lines of the log."""
         return f"{self.name} {what}; the end of its log:\n{last_lines(self.log)}"
 
-    def __enter__(self) -> Self:
-        self.start()
-        self.wait_ready()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
 
 def _inherited() -> dict[str, str]:
     return {
@@ -253,6 +277,18 @@ def listens(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def answers(port: int, path: str) -> bool:
+    """Return whether a web server on 127.0.0.1 answers a GET of `path` with 200."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def run_to_end(

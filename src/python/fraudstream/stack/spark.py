@@ -6,19 +6,18 @@ from http.client import HTTPConnection
 from http.client import HTTPException
 import json
 from pathlib import Path
-from types import TracebackType
 from typing import Any
-from typing import Self
 
 from fraudstream.stack.jars import java
 from fraudstream.stack.jars import spark_home
 from fraudstream.stack.process import Process
+from fraudstream.stack.process import Service
 from fraudstream.stack.process import free_port
 
 _HOST = "127.0.0.1"
 
 
-class SparkCluster:
+class SparkCluster(Service):
     """A standalone master and its workers, each a process, from the jars that pyspark carries.
 
     As a context manager it starts them, waits until the master counts all workers as alive, and
@@ -93,23 +92,6 @@ class SparkCluster:
         """Stop workers and master. Doing so twice, or before the start, is harmless."""
         for each in (*self._workers, self._master):
             each.stop()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-            self.wait_ready()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 class _Daemon(Process):
