@@ -5,6 +5,7 @@ from types import ModuleType
 
 import pytest
 
+from fraudstream.inference import audit
 from fraudstream.inference import champion
 from fraudstream.inference import cluster
 from fraudstream.inference import executors
@@ -16,7 +17,7 @@ from fraudstream.inference import tasks
 
 @pytest.mark.parametrize(
     "module",
-    [champion, cluster, executors, main, scoring, store, tasks],
+    [audit, champion, cluster, executors, main, scoring, store, tasks],
     ids=lambda module: module.__name__,
 )
 def test_every_example_gives_what_it_shows(module: ModuleType) -> None:
