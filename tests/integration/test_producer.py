@@ -12,6 +12,7 @@ import time
 from typing import Any
 from uuid import uuid4
 
+from confluent_kafka import Producer as Client
 import orjson
 import pytest
 
@@ -195,6 +196,42 @@ def test_dirt_arrives_as_it_was_asked_for(producer: Producer) -> None:
         original = orjson.loads(base64.b64decode(letter["original"]))
         assert not validator(TRANSACTION).is_valid(original)
         assert (letter["stage"], letter["topic"]) == ("producer", topics.transactions)
+
+
+def test_dead_letters_that_are_valid_by_now_are_sent_and_the_others_left(
+    producer: Producer,
+) -> None:
+    producer.report("simulate", *_WORLD, "--days=1", "--malformed=0.05")
+    topics = producer.topics
+    refused = len(producer.documents(topics.dead_letters))
+    mended = {**producer.documents(topics.transactions)[0], "transaction_id": "mended"}
+    letter = {
+        "stage": "inference",
+        "reason": "expected what it has by now",
+        "original": base64.b64encode(orjson.dumps(mended)).decode(),
+        "topic": topics.transactions,
+        "partition": 0,
+        "offset": 7,
+        "failed_at": "2026-01-05T00:00:00Z",
+    }
+    beside = Client(producer.cluster.config())
+    beside.produce(topics.dead_letters, orjson.dumps(letter))
+    assert beside.flush(_DEADLINE_S) == 0
+
+    shown = producer.run("dead-letters", "--json")
+    assert shown.returncode == 0, shown.stderr.decode()
+    told = [orjson.loads(line) for line in shown.stdout.splitlines()]
+    assert len(told) == refused + 1
+    assert [each["reason"] for each in told if each["still_wrong"] is None] == [letter["reason"]]
+    assert not any(each["is_sent"] for each in told)
+
+    before = producer.documents(topics.transactions)
+    sent = producer.run("dead-letters", "--resend")
+    assert sent.returncode == 0, sent.stderr.decode()
+    assert b"would be taken" in sent.stdout
+    added = [each for each in producer.documents(topics.transactions) if each not in before]
+    assert added == [mended]
+    assert len(producer.documents(topics.dead_letters)) == refused + 1
 
 
 def test_a_recorded_file_is_replayed_with_its_labels(producer: Producer, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from fraudstream.schema.decoding import CLOCK_TOLERANCE
 from fraudstream.schema.decoding import concatenate
 from fraudstream.schema.decoding import decode_labels
 from fraudstream.schema.decoding import decode_predictions
 from fraudstream.schema.decoding import decode_transactions
 from fraudstream.schema.decoding import dictionary_codes
+from fraudstream.schema.timestamps import CLOCK_TOLERANCE
 from fraudstream.schema.timestamps import to_us
 from unit.schema.documents import label
 from unit.schema.documents import prediction
@@ -49,6 +49,19 @@ def test_every_field_of_a_prediction_but_features_and_reasons_has_its_column() -
     expected["event_time_us"] = to_us(datetime.fromisoformat(expected.pop("event_time")))
     del expected["features"], expected["reasons"]
     assert decoded.columns.to_pylist() == [expected]
+
+
+def test_predictions_of_the_version_before_are_read_too() -> None:
+    reason = {"group": "amount", "feature": "amount", "value": 9.5, "contribution": 0.1}
+    told = {"usual": 3.0, "usual_of": "all", "sentence": "Amount is 9.50; usual is 3.00"}
+    values = [
+        orjson.dumps(prediction(reasons=reasons))
+        for reasons in ([reason], [reason | told], [{**reason, "sentence": "Half of it"}], [told])
+    ]
+    decoded = decode_predictions(values, appended(4))
+    assert decoded.rows.tolist() == [0, 1]
+    assert [rejection.row for rejection in decoded.rejections] == [2, 3]
+    assert "'usual' is a required property" in decoded.rejections[0].reason
 
 
 def test_absent_fields_are_null() -> None:

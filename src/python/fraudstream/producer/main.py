@@ -1,5 +1,7 @@
 """``producer.pex``: simulated or recorded card transactions to Kafka."""
 
+import base64
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -15,6 +17,8 @@ from typing import Any
 
 import click
 import orjson
+from rich.console import Console
+from rich.table import Table
 
 from fraudstream.cli.console import Duration
 from fraudstream.cli.console import Moment
@@ -28,6 +32,8 @@ from fraudstream.kafka.acls import give
 from fraudstream.kafka.acls import grants
 from fraudstream.kafka.acls import principals
 from fraudstream.kafka.options import kafka_options
+from fraudstream.kafka.reading import read
+from fraudstream.kafka.reading import spans
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 from fraudstream.producer.agenda import Agenda
@@ -38,7 +44,10 @@ from fraudstream.producer.agenda import NeverAhead
 from fraudstream.producer.agenda import Pace
 from fraudstream.producer.agenda import Scaled
 from fraudstream.producer.agenda import first_events
+from fraudstream.producer.dead_letters import DeadLetter
+from fraudstream.producer.dead_letters import judge
 from fraudstream.producer.delivery import DELIVERY_TIMEOUT
+from fraudstream.producer.delivery import Account
 from fraudstream.producer.delivery import Delivery
 from fraudstream.producer.recording import Recording
 from fraudstream.producer.resuming import HistoryFirst
@@ -460,6 +469,87 @@ def replay(
     )
 
 
+@producer.command("dead-letters")
+@kafka_options(*_USED_TOPICS)
+@click.option(
+    "--reason", "holding", default="", metavar="TEXT", help="Only those whose reason holds TEXT."
+)
+@click.option(
+    "--resend", is_flag=True, help="Send the records that would be taken by now to their topics."
+)
+@_timeout_option
+@_json_option
+@debug_option
+def dead_letters(
+    *,
+    cluster: Cluster,
+    topics: Topics,
+    holding: str,
+    resend: bool,
+    delivery_timeout: float,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Show the records that were refused, and whether they would be taken by now.
+
+    A record may have become valid: by a newer schema, or because it was dated ahead of its time.
+    --resend sends such records to the topic that they were meant for. Doing so again is harmless:
+    a repeated transaction gets no second score. Their dead letters stay where they are.
+
+    \b
+      producer.pex dead-letters --reason event_time --resend
+
+    With --json, each is a line with the whole record, as base64; those sent are told so.
+
+    What was refused can hold what should never have been sent, so that on a secured broker none of
+    the programs' roles may read it: give the properties of an administrator.
+    """
+    letters = [each for each in _letters(cluster, topics) if holding in each.reason]
+    sendable = [letter for letter in letters if letter.still_wrong is None]
+    if as_json:
+        for letter in letters:
+            is_sent = resend and letter.still_wrong is None
+            original = base64.b64encode(letter.original).decode()
+            document = {**asdict(letter), "original": original, "is_sent": is_sent}
+            click.echo(orjson.dumps(document))
+    else:
+        _show_letters(letters)
+    if not resend or not sendable:
+        return
+    with stop_requests() as stop, progress_bar("sending", len(sendable)) as advance:
+        timeout = timedelta(seconds=delivery_timeout)
+        delivery = Delivery(cluster, topics, lambda: datetime.now(UTC), stop, timeout)
+        documents = [letter.document() for letter in sendable]
+        taken = delivery.deliver(documents, [each.topic == topics.labels for each in sendable])
+        account = delivery.close()
+        advance(taken)
+    _refuse_loss(account)
+    click.echo(f"{taken:,} of {len(letters):,} records sent", err=True)
+
+
+def _letters(cluster: Cluster, topics: Topics) -> list[DeadLetter]:
+    within = spans(cluster, topics.dead_letters)
+    found: list[DeadLetter] = []
+    total = sum(span.high - span.low for span in within)
+    with progress_bar(f"reading {topics.dead_letters}", total) as advance:
+        for records in read(cluster, topics.dead_letters, within):
+            found += judge(records.values, topics, datetime.now(UTC))
+            advance(len(records))
+    # As they came: what is sent again keeps the order that it had.
+    return sorted(found, key=lambda letter: (letter.partition or -1, letter.offset or -1))
+
+
+def _show_letters(letters: list[DeadLetter]) -> None:
+    counts = Counter(
+        (letter.stage, letter.topic, letter.reason, letter.still_wrong or "would be taken")
+        for letter in letters
+    )
+    table = Table("records", "refused by", "meant for", "because", "now", title="dead letters")
+    for (stage, topic, why, today), count in counts.most_common():
+        table.add_row(f"{count:,}", stage, topic, why, "the same" if today == why else today)
+    Console().print(table)
+
+
 @dataclass(frozen=True)
 class _Job:
     """What to send, how fast, and how to show how far it is."""
@@ -549,11 +639,15 @@ def _send(
         click.echo(orjson.dumps(report))
     else:
         _show(report)
+    _refuse_loss(account)
+    return last_us
+
+
+def _refuse_loss(account: Account) -> None:
     if account.failed:
         raise NotAcknowledged(
             f"{sum(account.failed.values()):,} records were not acknowledged: {account.failure}"
         )
-    return last_us
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -8,6 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 MICROSECOND = timedelta(microseconds=1)
+
+#: How far an event time may lie after the broker's append time: clocks differ, the future does not
+#: happen early. Beyond it a record is refused, so that it can neither block nor poison a window.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
