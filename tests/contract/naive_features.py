@@ -3,6 +3,7 @@
 The engine is tested against this. It shares no code with it beyond the definitions.
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -13,6 +14,7 @@ import math
 import statistics
 from typing import Any
 
+from fraudstream.features.definitions import MOST_EVENTS
 from fraudstream.features.definitions import VISIBILITY_LAG
 from fraudstream.features.definitions import Feature
 
@@ -67,9 +69,17 @@ def clock(records: Sequence, one: Any, time_of: Any) -> int:
 
 
 def value_of(
-    feature: Feature, one: Transaction, transactions: Sequence[Transaction], labels: Sequence[Label]
+    feature: Feature,
+    one: Transaction,
+    transactions: Sequence[Transaction],
+    labels: Sequence[Label],
+    most_events: int = MOST_EVENTS,
+    tie: Callable[[Any], int] = lambda record: 0,
 ) -> float:
-    """Return a feature of transaction `one`, given all records of both topics."""
+    """Return a feature of transaction `one`, given all records of both topics.
+
+    `tie` orders events of one time and arrival, where `most_events` has to tell which are seen.
+    """
     present = next(t for t in without_copies(transactions) if (t.card, t.id) == (one.card, one.id))
     if feature.key is None:
         return _alone(feature, present)
@@ -78,31 +88,34 @@ def value_of(
     lag = VISIBILITY_LAG // _US
     now = clock(transactions, present, lambda t: t.time_us)
     if feature.value == "is_fraud":
-        seen = [
-            x
+        arrivals = [
+            (x.known_us, clock(labels, x, lambda r: r.known_us), tie(x), x)
             for x in without_copies(labels)
             if getattr(x, feature.key) == getattr(present, feature.key)
-            and begin < x.known_us <= end
             and clock(labels, x, lambda r: r.known_us) <= now - lag
         ]
+        arrivals.sort(key=lambda a: a[:3])
+        seen = [a[3] for a in arrivals[-most_events:] if begin < a[0] <= end]
         return _over_labels(feature, present, seen)
-    seen = []
+    arrivals = []
+    if getattr(present, feature.key) is None:
+        transactions = []
     for x in without_copies(transactions):
         if getattr(x, feature.key) != getattr(present, feature.key):
             continue
-        if not begin < x.time_us <= end:
-            continue
         if feature.key == "card":
             limit = present.offset + (1 if feature.include_current else 0)
-            arrived = x.offset < limit
+            arrival, arrived = x.offset, x.offset < limit
         else:
-            arrived = clock(transactions, x, lambda t: t.time_us) <= now - lag
+            arrival = clock(transactions, x, lambda t: t.time_us)
+            arrived = arrival <= now - lag
         if arrived:
-            seen.append(x)
-    seen.sort(key=lambda x: (x.time_us, x.offset))
+            arrivals.append((x.time_us, arrival, tie(x), x))
+    arrivals.sort(key=lambda a: a[:3])
+    seen = [a[3] for a in arrivals[-most_events:] if begin < a[0] <= end]
     if feature.reference is not None:
         longer = replace(feature, window=feature.reference, reference=None, statistic="median")
-        usual = 2.6 * value_of(longer, one, transactions, labels)
+        usual = 2.6 * value_of(longer, one, transactions, labels, most_events, tie)
         unusual = sum(x.amount > usual for x in seen)
         if feature.statistic == "unusual_count":
             return unusual

@@ -1,5 +1,6 @@
-"""The two steps of a batch, with a real store, serve what a replay of the topic computes."""
+"""The steps of a batch, with a real store, serve what a replay of the topic computes."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,12 +12,21 @@ import pytest
 from contract.dirty_topics import Record
 from contract.dirty_topics import dirty_topics
 from contract.dirty_topics import replayed
-from fraudstream.features.definitions import DEFAULT
-from fraudstream.inference.scoring import BUCKETS
+from fraudstream.features.definitions import DAY
+from fraudstream.features.definitions import HOUR
+from fraudstream.features.definitions import VISIBILITY_LAG as LAG
+from fraudstream.features.definitions import Feature
+from fraudstream.features.definitions import FeatureSet
+from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.scoring import Destinations
-from fraudstream.inference.scoring import card_step
-from fraudstream.inference.scoring import label_step
-from fraudstream.inference.scoring import merchant_step
+from fraudstream.inference.scoring import results
+from fraudstream.inference.steps import card_step
+from fraudstream.inference.steps import key_step
+from fraudstream.inference.steps import label_step
+from fraudstream.inference.steps import layout_of
+from fraudstream.inference.steps import shared_keys
+from fraudstream.inference.store import BUCKETS
+from fraudstream.inference.store import Buckets
 from fraudstream.inference.store import EmbeddedStore
 from fraudstream.model.bundle import Bundle
 from fraudstream.model.bundle import Manifest
@@ -40,20 +50,20 @@ class Amounts:
         return [(features[:, 0] / (features[:, 0] + 500)).astype(np.float32)]
 
 
-@pytest.fixture
-def bundle():
+def bundle_of(feature_set):
     manifest = Manifest(
         name="amounts",
         run="none",
-        feature_set=DEFAULT.identity,
-        feature_hash=DEFAULT.hash,
-        feature_names=DEFAULT.names,
+        feature_set=feature_set.identity,
+        feature_hash=feature_set.hash,
+        feature_names=feature_set.names,
         threshold=0.5,
         threshold_policy="by hand",
+        threshold_figures={},
         label_delay=None,
         metrics={},
         training={},
-        usual_values=(0.0,) * len(DEFAULT.names),
+        usual_values=(0.0,) * len(feature_set.names),
     )
     return Bundle(manifest, "1", "0" * 64, pa.table({}), Amounts())
 
@@ -61,9 +71,10 @@ def bundle():
 class Stream:
     """The steps without Spark: batches in, documents out."""
 
-    def __init__(self, folder: Path, bundle: Bundle) -> None:
+    def __init__(self, folder: Path, feature_set: FeatureSet = DEFAULT) -> None:
         self.folder = folder
-        self.bundle = bundle
+        self.feature_set = feature_set
+        self.bundle = bundle_of(feature_set)
         self.stores: dict[str, EmbeddedStore] = {}
 
     def store(self, name: str) -> EmbeddedStore:
@@ -76,34 +87,63 @@ class Stream:
         for place in sorted({(r.topic, r.partition) for r in records}):
             mine = [r for r in records if (r.topic, r.partition) == place]
             values = [r.value for r in mine]
-            appended = np.array([r.appended_ms for r in mine])
-            offsets = np.array([r.offset for r in mine])
-            store = self.store(f"{place[0]}-{place[1]}")
-            if place[0] == "labels":
-                decoded = decode_labels(values, appended)
-                handed.append(label_step(decoded, values, place, offsets, batch, store))
-            else:
-                decoded = decode_transactions(values, appended)
-                handed.append(card_step(DEFAULT, decoded, values, place, offsets, batch, store))
+            step, decode = (
+                (label_step, decode_labels)
+                if place[0] == "labels"
+                else (card_step, decode_transactions)
+            )
+            decoded = decode(values, np.array([r.appended_ms for r in mine]))
+            handed.append(
+                step(
+                    self.feature_set,
+                    decoded,
+                    [values[rejection.row] for rejection in decoded.rejections],
+                    place,
+                    np.array([r.offset for r in mine]),
+                    batch,
+                    self.store(f"{place[0]}-{place[1]}"),
+                )
+            )
         rows = pa.concat_tables(handed)
-        buckets = rows["bucket"].to_numpy()
-        out = []
-        for bucket in range(BUCKETS):
-            mine = rows.filter(pa.array(buckets == bucket))
-            store = self.store(f"merchants-{bucket}")
-            out += merchant_step(DEFAULT, self.bundle, mine, store, TO, 1.0).to_pylist()
-        return out
+        for key in shared_keys(self.feature_set):
+            store = Buckets(lambda bucket, key=key: self.store(f"by-{key}-{bucket}"))
+            # Two tasks, each with half of the buckets.
+            halves = [rows.filter(pa.array(rows["bucket"].to_numpy() % 2 == n)) for n in (0, 1)]
+            rows = pa.concat_tables(
+                [key_step(self.feature_set, key, half, batch, store) for half in halves]
+            )
+        return results(self.feature_set, self.bundle, rows, TO, 1.0).to_pylist()
 
 
-def served(documents: list[dict]) -> dict[str, list[float]]:
+def served(documents: list[dict], feature_set: FeatureSet = DEFAULT) -> dict[str, list[float]]:
     features = {}
     for document in documents:
         if document["topic"] == "scores":
             score = orjson.loads(document["value"])
             assert score["transaction_id"] not in features, "scored twice"
-            row = [score["features"][name] for name in DEFAULT.names]
+            row = [score["features"][name] for name in feature_set.names]
             features[score["transaction_id"]] = [np.nan if v is None else v for v in row]
     return features
+
+
+def assert_served_as_replayed(
+    feature_set: FeatureSet, records: list[Record], batches: int, folder: Path, *, again: int = -1
+) -> Stream:
+    """Serve `records` in so many batches, one of them twice, and compare with a replay."""
+    stream = Stream(folder, feature_set)
+    cuts = np.linspace(0, len(records), batches + 1).astype(int)
+    out = []
+    for batch, (start, stop) in enumerate(pairwise(cuts)):
+        if batch == again:
+            stream.process(records[start:stop], batch)
+        out += stream.process(records[start:stop], batch)
+    features = served(out, feature_set)
+    expected = replayed(feature_set, records)
+    assert features.keys() == expected.keys()
+    np.testing.assert_allclose(
+        [features[i] for i in expected], list(expected.values()), rtol=0, atol=1e-9
+    )
+    return stream
 
 
 @pytest.fixture(scope="module")
@@ -112,25 +152,82 @@ def records():
 
 
 @pytest.mark.parametrize("batches", [1, 7, 60])
-def test_served_features_equal_a_replay_however_the_stream_is_cut(
-    records, bundle, batches, tmp_path
+def test_served_features_equal_a_replay_however_the_stream_is_cut(records, batches, tmp_path):
+    assert_served_as_replayed(DEFAULT, records, batches, tmp_path)
+
+
+#: Of every key there is, and of labels by both keys that labels have.
+EVERY_KEY = FeatureSet(
+    "every-key",
+    1,
+    (
+        Feature(None, "amount", "value"),
+        Feature("device", None, "count", DAY, LAG),
+        Feature("device", "card", "distinct_count", 7 * DAY, LAG),
+        Feature("card", "amount", "mean", 7 * DAY),
+        Feature("country", "amount", "ratio", DAY, LAG),
+        Feature("channel", "merchant", "distinct_count", HOUR, LAG),
+        Feature("merchant", "is_fraud", "rate", 30 * DAY, LAG),
+        Feature("merchant", "amount", "max", 7 * DAY, DAY),
+        Feature("card", "is_fraud", "sum", 30 * DAY, LAG),
+        Feature("device", None, "seconds_since_last", 7 * DAY, LAG),
+        Feature("channel", None, "count", DAY, LAG),
+    ),
+)
+
+
+def test_labels_travel_no_further_than_the_keys_that_ask_for_them():
+    assert shared_keys(EVERY_KEY) == ("merchant", "card", "device", "country", "channel")
+    assert shared_keys(DEFAULT) == ("merchant",)
+
+
+@pytest.mark.parametrize("batches", [1, 7, 60])
+def test_features_of_every_key_are_served_as_replayed(records, batches, tmp_path):
+    expected = replayed(EVERY_KEY, records)
+    seen = np.nan_to_num(np.array(list(expected.values())))
+    assert (seen.max(axis=0) > 0).all()
+    assert_served_as_replayed(EVERY_KEY, records, batches, tmp_path, again=3)
+
+
+@pytest.mark.parametrize("batches", [3, 11, 60])
+def test_past_the_bound_of_a_key_what_is_served_is_still_what_is_replayed(
+    records, batches, tmp_path
 ):
-    stream = Stream(tmp_path, bundle)
-    cuts = np.linspace(0, len(records), batches + 1).astype(int)
-    out = []
-    for batch, (start, stop) in enumerate(pairwise(cuts)):
-        out += stream.process(records[start:stop], batch)
-    features = served(out)
-    expected = replayed(DEFAULT, records)
-    assert features.keys() == expected.keys()
-    ids = list(expected)
-    np.testing.assert_allclose(
-        [features[i] for i in ids], [expected[i] for i in ids], rtol=0, atol=1e-9
-    )
+    few = replace(EVERY_KEY, most_events=20)
+    unbounded, bounded = (np.array(list(replayed(s, records).values())) for s in (EVERY_KEY, few))
+    changed = (np.nan_to_num(unbounded) != np.nan_to_num(bounded)).any(axis=0)
+    assert {"amount_ratio_by_country_1d", "count_by_channel_1d"} <= {
+        name for name, is_changed in zip(EVERY_KEY.names, changed, strict=True) if is_changed
+    }
+    stream = assert_served_as_replayed(few, records, batches, tmp_path, again=2)
+    channels = {name: n for n, name in enumerate(("card_present", "online", "atm"))}
+    held = [
+        stream.store(f"by-channel-{bucket}").read({n: name}, layout_of(few, "channel"))
+        for bucket in range(BUCKETS)
+        for name, n in channels.items()
+    ]
+    assert max(map(len, held)) >= 20
+    assert max(map(len, held)) <= 4 * 20
 
 
-def test_a_repeated_batch_gives_the_same_documents(records, bundle, tmp_path):
-    stream = Stream(tmp_path, bundle)
+def test_what_two_cards_call_alike_are_two_transactions(tmp_path):
+    sold = {"transaction_id": "t1", "merchant_id": "m1", "amount": 10.0}
+    documents = [
+        {**sold, "card_id": "c1", "event_time": "2026-01-01T00:00:00Z"},
+        {**sold, "card_id": "c2", "event_time": "2026-01-01T00:01:00Z"},
+        {**sold, "card_id": "c3", "event_time": "2026-01-01T00:02:00Z", "transaction_id": "t2"},
+    ]
+    records = [
+        Record("transactions", 0, n, 1_800_000_000_000, orjson.dumps(d), None)
+        for n, d in enumerate(documents)
+    ]
+    scores = Stream(tmp_path).process(records, 0)
+    counts = [orjson.loads(s["value"])["features"]["count_by_merchant_1h"] for s in scores]
+    assert sorted(counts) == [0, 1, 2]
+
+
+def test_a_repeated_batch_gives_the_same_documents(records, tmp_path):
+    stream = Stream(tmp_path)
     half = len(records) // 2
     stream.process(records[:half], 0)
     first = stream.process(records[half:], 1)
@@ -142,8 +239,8 @@ def test_a_repeated_batch_gives_the_same_documents(records, bundle, tmp_path):
     assert without_dead_letters(again) == without_dead_letters(first)
 
 
-def test_every_record_is_scored_once_or_set_aside_with_its_reason(records, bundle, tmp_path):
-    out = Stream(tmp_path, bundle).process(records, 0)
+def test_every_record_is_scored_once_or_set_aside_with_its_reason(records, tmp_path):
+    out = Stream(tmp_path).process(records, 0)
     scored = served(out)
     letters = [orjson.loads(d["value"]) for d in out if d["topic"] == "dead-letters"]
     for letter in letters:
@@ -156,8 +253,8 @@ def test_every_record_is_scored_once_or_set_aside_with_its_reason(records, bundl
             assert (place in set_aside) != (record.id in scored)
 
 
-def test_outgoing_documents_keep_to_the_schema_and_alerts_carry_reasons(records, bundle, tmp_path):
-    out = Stream(tmp_path, bundle).process(records, 0)
+def test_outgoing_documents_keep_to_the_schema_and_alerts_carry_reasons(records, tmp_path):
+    out = Stream(tmp_path).process(records, 0)
     scores = {}
     for document in out:
         if document["topic"] != "dead-letters":

@@ -16,13 +16,14 @@ import orjson
 import pytest
 
 from fraudstream.schema.validation import DEAD_LETTER
+from fraudstream.schema.validation import EARLIER_PREDICTION
 from fraudstream.schema.validation import LABEL
 from fraudstream.schema.validation import PREDICTION
 from fraudstream.schema.validation import TRANSACTION
 from fraudstream.schema.validation import load_schema
 from fraudstream.schema.validation import validator
 
-_SCHEMAS = (TRANSACTION, LABEL, PREDICTION, DEAD_LETTER)
+_SCHEMAS = (TRANSACTION, LABEL, PREDICTION, EARLIER_PREDICTION, DEAD_LETTER)
 _TEXTS = st.one_of(
     st.text(max_size=30),
     # Texts near the edges of the patterns: ids, card numbers, times, codes.

@@ -1,5 +1,6 @@
 """Every statistic of the engine equals the slow and obvious computation, whatever arrives how."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import given
@@ -12,12 +13,14 @@ import pytest
 from contract.naive_features import Label
 from contract.naive_features import Transaction
 from contract.naive_features import value_of
-from fraudstream.features.definitions import DEFAULT
 from fraudstream.features.definitions import OF_TRANSACTION
 from fraudstream.features.definitions import OF_WINDOW
 from fraudstream.features.definitions import VISIBILITY_LAG
 from fraudstream.features.definitions import Feature
 from fraudstream.features.definitions import FeatureSet
+from fraudstream.features.history import label_values
+from fraudstream.features.history import transaction_values
+from fraudstream.features.sets import DEFAULT
 from fraudstream.features.windows import replay
 
 MINUTE = timedelta(minutes=1)
@@ -77,6 +80,10 @@ EVERY_STATISTIC = FeatureSet(
         Feature("merchant", "is_fraud", "current_streak_seconds", 3 * WINDOW, LAG),
         Feature("merchant", "is_fraud", "longest_streak", 3 * WINDOW, LAG),
         Feature("card", "is_fraud", "sum", 2 * WINDOW, LAG),
+        Feature("device", None, "count", WINDOW, LAG),
+        Feature("device", "card", "distinct_count", 2 * WINDOW, LAG),
+        Feature("device", None, "seconds_since_last", WINDOW, 5 * MINUTE),
+        Feature("country", "amount", "mean", WINDOW, LAG),
     ),
 )
 
@@ -171,6 +178,27 @@ def test_every_statistic_equals_the_obvious_computation(records):
     matrix = replay(EVERY_STATISTIC, *tables(transactions, labels))
     for column, feature in enumerate(EVERY_STATISTIC.features):
         expected = [value_of(feature, t, transactions, labels) for t in transactions]
+        np.testing.assert_allclose(
+            matrix[:, column], expected, rtol=1e-9, atol=1e-9, err_msg=feature.name
+        )
+
+
+@settings(max_examples=250, deadline=None)
+@given(topics(), st.integers(1, 4))
+def test_of_a_key_the_latest_events_that_had_arrived_are_seen_and_no_more(records, most):
+    transactions, labels = records
+    few = replace(EVERY_STATISTIC, most_events=most)
+    columns, told = tables(transactions, labels)
+    ties = {}
+    for some, values in ((transactions, transaction_values(columns)), (labels, label_values(told))):
+        for record, hashed in zip(some, values["transaction"].tolist(), strict=True):
+            ties[record.card, record.id] = hashed
+    matrix = replay(few, columns, told)
+    for column, feature in enumerate(few.features):
+        expected = [
+            value_of(feature, t, transactions, labels, most, lambda x: ties[x.card, x.id])
+            for t in transactions
+        ]
         np.testing.assert_allclose(
             matrix[:, column], expected, rtol=1e-9, atol=1e-9, err_msg=feature.name
         )

@@ -22,8 +22,8 @@ import torch
 from contract.dirty_topics import PARTITIONS
 from contract.dirty_topics import Record
 from fraudstream.cli.console import run
-from fraudstream.features.definitions import DEFAULT
 from fraudstream.features.definitions import VISIBILITY_LAG
+from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.main import inference
 from fraudstream.kafka.reading import read
 from fraudstream.kafka.reading import spans
@@ -151,6 +151,7 @@ class Stack:
             feature_names=DEFAULT.names,
             threshold=float(np.quantile(scores, 0.9)),
             threshold_policy="a tenth",
+            threshold_figures={},
             label_delay=timedelta(days=7),
             metrics={"average_precision": 0.5},
             training={},

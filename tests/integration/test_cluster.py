@@ -25,7 +25,7 @@ import pytest
 from contract.dirty_topics import Record
 from contract.dirty_topics import dirty_topics
 from contract.dirty_topics import replayed
-from fraudstream.features.definitions import DEFAULT
+from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.executors import ExecutorsMissing
 from fraudstream.inference.executors import StateElsewhere
 from fraudstream.inference.executors import UnfitExecutors

@@ -19,7 +19,7 @@ import pytest
 from contract.dirty_topics import Record
 from contract.dirty_topics import dirty_topics
 from contract.dirty_topics import replayed
-from fraudstream.features.definitions import DEFAULT
+from fraudstream.features.sets import DEFAULT
 from fraudstream.model.bundle import Bundle
 from fraudstream.schema.validation import DEAD_LETTER
 from fraudstream.schema.validation import PREDICTION

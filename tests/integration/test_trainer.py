@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from fraudstream.cli.console import run
-from fraudstream.features.definitions import DEFAULT
+from fraudstream.features.sets import DEFAULT
 from fraudstream.kafka.reading import TopicChanged
 from fraudstream.kafka.reading import spans
 from fraudstream.kafka.topics import Cluster
@@ -28,11 +28,12 @@ from fraudstream.simulator.stream import Simulation
 from fraudstream.simulator.world import WorldSpec
 from fraudstream.stack.kafka import KafkaBroker
 from fraudstream.stack.mlflow import MlflowServer
+from fraudstream.trainer.challenge import Rows
+from fraudstream.trainer.challenge import settle
 from fraudstream.trainer.dataset import read_topic
 from fraudstream.trainer.main import trainer
 from fraudstream.trainer.registry import Registry
 from fraudstream.trainer.registry import UnknownVersion
-from fraudstream.trainer.registry import settle
 from integration import apps
 from unit.model.example_bundles import TINY
 from unit.model.example_bundles import tiny_manifest
@@ -156,6 +157,14 @@ def test_a_run_holds_parameters_figures_curves_and_pictures_and_nothing_pickled(
         first["version"].average_precision
     )
     assert {"roc_auc", "card_precision_100", "money_saved"} <= set(found.data.metrics)
+    manifest = first["manifest"]
+    assert found.data.params["threshold_policy"] == "PrecisionFloor(minimum=0.9)"
+    assert found.data.params["threshold"] == str(manifest.threshold)
+    assert found.data.tags["threshold_policy"] == manifest.threshold_policy
+    for name, value in manifest.threshold_figures.items():
+        assert found.data.metrics[f"threshold.{name}"] == pytest.approx(value)
+    assert found.data.params["champion_before"] == "none"
+    assert found.data.tags["decision"] == "there was no champion"
     losses = client.get_metric_history(first["version"].run, "epoch.loss")
     assert [each.step for each in losses] == [0, 1, 2]
     client.download_artifacts(first["version"].run, "", str(tmp_path))
@@ -176,20 +185,76 @@ def test_a_run_holds_parameters_figures_curves_and_pictures_and_nothing_pickled(
 def test_the_same_training_again_is_no_better_and_leaves_the_champion(
     stack: Stack, first: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(stack) == 0
+    assert train(stack, "--alerts-per-day", "20", "--confidence", "0.9") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["is_champion"] is False
-    assert result["decision"].startswith("no better than version 1")
+    assert result["decision"].startswith("not better beyond noise than version 1: ")
+    assert "90% interval from +0.0000 to +0.0000" in result["decision"]
     assert Registry(stack.uri, MODEL).champion() == "1"
     assert result["rows"]["transactions"] == stack.transactions
 
-    assert command("promote", *stack.mlflow, "--version", result["version"]) == 0
+    client = MlflowClient(stack.uri, stack.uri)
+    run_of_it = client.get_run(result["run"])
+    assert run_of_it.data.tags["decision"] == result["decision"]
+    assert run_of_it.data.params["champion_before"] == "1"
+    assert run_of_it.data.metrics["challenge.difference"] == 0
+    tags = client.get_model_version(MODEL, result["version"]).tags
+    assert tags["decision"] == f"not champion: {result['decision']}"
+    assert tags["threshold_policy"] == "largest recall within 20 alerts a day"
+    assert 0 < float(tags["threshold.alerts_per_day"]) <= 20
+
+
+def test_a_choice_by_hand_is_noted_beside_the_first_and_undone_by_one_command(
+    stack: Stack, first: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(stack) == 0
+    second = json.loads(capsys.readouterr().out)["version"]
+    assert command("promote", *stack.mlflow, "--version", second) == 0
     assert command("models", *stack.mlflow, "--json") == 0
-    versions = json.loads(capsys.readouterr().out)
-    assert [version["is_champion"] for version in versions] == [True, False]
-    assert versions[0]["decision"] == "champion: by hand, after version 1"
+    newest, *others = json.loads(capsys.readouterr().out)
+    assert (newest["number"], newest["is_champion"]) == (second, True)
+    assert not any(version["is_champion"] for version in others)
+    assert newest["decision"] == "champion: by hand, after version 1"
+    assert newest["threshold_policy"] == first["manifest"].threshold_policy
+    before, now = newest["decisions"].values()
+    assert before.startswith("not champion: not better beyond noise than version 1")
+    assert now == newest["decision"]
+
+    registry = Registry(stack.uri, MODEL)
+    # What served before serves again; and so, by the same command, does what was undone.
+    for expected in ("1", second, "1"):
+        assert command("promote", *stack.mlflow, "--previous") == 0
+        assert registry.champion() == expected
+    # To choose what serves already changes nothing of what it replaced.
     assert command("promote", *stack.mlflow, "--version", "1") == 0
-    assert Registry(stack.uri, MODEL).champion() == "1"
+    assert registry.replaced("1") == second
+    assert command("models", *stack.mlflow) == 0
+    assert "by hand, after version" in " ".join(capsys.readouterr().out.split())
+
+
+def test_nothing_is_undone_where_nothing_served_before(
+    stack: Stack, first: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("promote", *stack.mlflow, "--model-name", "none", "--previous") == 1
+    assert "none has no champion" in capsys.readouterr().err
+    assert command("promote", *stack.mlflow) == 2
+    assert "either --version N or --previous" in capsys.readouterr().err
+    registry = Registry(stack.uri, "lonely")
+    run = first["version"].run
+    version = registry.register(run, load_bundle(first["folder"] / "bundle"))
+    registry.promote(version, "by hand")
+    with pytest.raises(UnknownVersion, match="no version of lonely served before version 1"):
+        registry.replaced(version)
+
+
+def test_two_ways_to_choose_the_threshold_are_refused_before_anything_is_read(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(stack, "--alerts-per-day", "20", "--least-cost") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: expected one way to choose the threshold, got ")
+    assert "--alerts-per-day and --least-cost" in error
+    assert "reading" not in error
 
 
 def test_a_champion_whose_features_are_not_served_is_replaced(stack: Stack, tmp_path: Path) -> None:
@@ -197,6 +262,7 @@ def test_a_champion_whose_features_are_not_served_is_replaced(stack: Stack, tmp_
     client = MlflowClient(stack.uri, stack.uri)
     rows = tiny_rows(100, seed=9)
     is_fraud = rows[:, 0] > np.median(rows[:, 0])
+    compared = Rows(rows, is_fraud, np.arange(100), datetime(2026, 1, 1, tzinfo=UTC))
     versions = []
     for name, manifest in (
         ("served", tiny_manifest()),
@@ -212,7 +278,7 @@ def test_a_champion_whose_features_are_not_served_is_replaced(stack: Stack, tmp_
     bundle = load_bundle(tmp_path / "served")
 
     registry.promote(other, "by hand")
-    decision = settle(registry, bundle, served, TINY, rows, is_fraud)
+    decision = settle(registry, bundle, served, TINY, compared)
     assert decision.is_promoted
     assert "cannot be served" in decision.reason
     assert registry.champion() == served
@@ -220,7 +286,7 @@ def test_a_champion_whose_features_are_not_served_is_replaced(stack: Stack, tmp_
     # One whose files are gone cannot be served either.
     registry.promote(other, "by hand")
     client.delete_run(str(client.get_model_version("tiny", other).run_id))
-    assert settle(registry, bundle, served, TINY, rows, is_fraud).is_promoted
+    assert settle(registry, bundle, served, TINY, compared).is_promoted
 
 
 def test_a_version_that_would_be_refused_is_not_promoted_by_hand(

@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
+from fraudstream.demo.main import explained
 from fraudstream.demo.report import Ledger
 from fraudstream.demo.report import Truth
 from fraudstream.demo.report import precision_and_recall
@@ -48,6 +49,20 @@ def dead_letter(original: bytes, offset: int | None, topic: str = _TOPIC) -> byt
             "topic": topic,
             "partition": None if offset is None else 0,
             "offset": offset,
+        }
+    )
+
+
+def alert(key: str) -> bytes:
+    return orjson.dumps(
+        {
+            "transaction_id": key,
+            "event_time": "2026-01-01T00:00:00Z",
+            "card_id": "card-1",
+            "merchant_id": "merchant-1",
+            "amount": 812.4,
+            "score": 0.97,
+            "reasons": [{"group": "amount", "sentence": "Amount is 812.40; usual is 31.20"}],
         }
     )
 
@@ -180,13 +195,33 @@ def test_alerts_are_judged_on_the_live_traffic_alone() -> None:
     ledger = Ledger()
     ledger.add_transactions(transactions("old", "a", "b", "c", "d"))
     ledger.add_scores(scores("old", "a", "b", "c"))
-    alerts = [orjson.dumps({"transaction_id": key}) for key in ("old", "a", "b", "a")]
-    ledger.add_alerts(records(*alerts))
+    ledger.add_alerts(records(*map(alert, ("old", "a", "b", "a"))))
     told = outcome(ledger, {"a": True, "b": False, "c": True, "d": True})
     assert told["alerts"] == 2
     assert told["alert_precision"] == 0.5
     assert told["alert_recall"] == pytest.approx(1 / 3)
     assert told["model"] == {"name": "m", "version": "3", "average_precision": 0.9}
+
+
+def test_the_latest_live_alerts_are_told_with_their_reasons() -> None:
+    ledger = Ledger()
+    ledger.add_alerts(records(*map(alert, ("a", "b", "old", "c", "d"))))
+    told = outcome(ledger, {"a": True, "b": False, "c": True, "d": True})["latest_alerts"]
+    assert [each["transaction_id"] for each in told] == ["d", "c", "b"]
+    assert told[2] == {
+        "transaction_id": "b",
+        "event_time": "2026-01-01T00:00:00Z",
+        "card_id": "card-1",
+        "merchant_id": "merchant-1",
+        "amount": 812.4,
+        "score": 0.97,
+        "is_fraud": False,
+        "reasons": ["Amount is 812.40; usual is 31.20"],
+    }
+    assert explained({"latest_alerts": told[2:]}) == [
+        "812.40 by card-1 at merchant-1, score 0.97, no fraud:",
+        "  1. Amount is 812.40; usual is 31.20",
+    ]
 
 
 def test_an_empty_run_has_no_figures_to_divide() -> None:

@@ -11,9 +11,14 @@ from fraudstream.demo.report import Ledger
 from fraudstream.demo.view import Alert
 from fraudstream.demo.view import LiveView
 from fraudstream.demo.view import Snapshot
-from fraudstream.demo.view import reasons
+from fraudstream.demo.view import newest
 from fraudstream.demo.view import render
 from fraudstream.kafka.reading import Records
+
+_NEWEST = (
+    "  alert: 1,234.50 by card-1[bold] at merchant-2, score 0.99; Amount 912.53 is 9.3 times "
+    "[the card's] mean; 412 km from the place of the last transaction"
+)
 
 
 def records(*documents: dict[str, object], at_ms: int = 0) -> Records:
@@ -37,8 +42,8 @@ def prediction(key: str) -> dict[str, object]:
         "model_name": "m",
         "model_version": "1",
         "reasons": [
-            {"group": "card", "feature": "amount_sum", "value": 912.53, "contribution": 0.4},
-            {"group": "place", "feature": "distance_km", "value": None, "contribution": 0.1},
+            {"group": "card", "sentence": "Amount 912.53 is 9.3 times [the card's] mean"},
+            {"group": "place", "sentence": "412 km from the place of the last transaction"},
         ],
     }
 
@@ -92,7 +97,9 @@ def test_where_there_is_no_terminal_a_line_is_printed_now_and_then(
             view.show(ledger(), {})
     assert text(to).splitlines() == [
         "live 6 s: in 0/s, scored 0/s, lag 1, latency 250 ms (p99 250 ms), 1 alerts, 0 frauds",
+        _NEWEST,
         "live 11 s: in 0/s, scored 0/s, lag 1, latency 250 ms (p99 250 ms), 1 alerts, 0 frauds",
+        _NEWEST,
     ]
 
 
@@ -113,9 +120,27 @@ def test_alerts_are_shown_with_card_merchant_amount_score_reasons_and_truth() ->
         "no",
         "?",
     ]
-    for part in ("2026-01-02 03:04:05", "card-1[bold]", "1,234.50", "0.99", "amount_sum = 912.5"):
+    for part in ("2026-01-02 03:04:05", "card-1[bold]", "1,234.50", "0.99", "9.3 times"):
         assert part in rows[0]
 
 
-def test_an_absent_value_among_the_reasons_says_so() -> None:
-    assert reasons(prediction("a")) == "amount_sum = 912.5, distance_km = absent"
+def test_all_reasons_of_the_newest_alert_are_told_and_one_of_each_other() -> None:
+    alerts = tuple(Alert(prediction(key), None) for key in ("a", "b"))
+    to = console(terminal=False)
+    to.print(render(Snapshot(1.0, 9, 9, 0, 1.0, 1.0, 5.0, 6.0, alerts, 2, 0)))
+    assert text(to).count("412 km from the place of the last transaction") == 1
+    assert "1. Amount 912.53 is 9.3 times [the card's] mean" in text(to)
+    assert "2. 412 km from" in text(to)
+
+
+def test_an_alert_without_a_reason_is_shown_too() -> None:
+    document = {**prediction("a"), "reasons": []}
+    snapshot = Snapshot(1.0, 9, 9, 0, 1.0, 1.0, 5.0, 6.0, (Alert(document, None),), 1, 0)
+    to = console(terminal=False)
+    to.print(render(snapshot))
+    assert "merchant-2" in text(to)
+    assert "Why the newest" not in text(to)
+
+
+def test_before_the_first_alert_there_is_no_newest() -> None:
+    assert newest(Snapshot(1.0, 9, 9, 0, 1.0, 1.0, 5.0, 6.0, (), 0, 0)) == []

@@ -117,7 +117,7 @@ def test_a_damaged_first_champion_is_an_error(shelf, serving):
 
 
 def test_a_champion_of_another_feature_set_is_refused(shelf, tmp_path):
-    from fraudstream.features.definitions import DEFAULT
+    from fraudstream.features.sets import DEFAULT
 
     shelf.add("1")
     with pytest.raises(BundleRefused, match="feature set"):

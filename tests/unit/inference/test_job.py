@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from fraudstream.features.definitions import DEFAULT
 from fraudstream.features.definitions import FeatureSet
+from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.job import Batches
 from fraudstream.inference.job import ForeignState
 from fraudstream.inference.job import StreamStopped

@@ -63,6 +63,7 @@ def tiny_manifest() -> Manifest:
         feature_names=TINY.names,
         threshold=0.5,
         threshold_policy="by hand",
+        threshold_figures={"alerts_per_day": 40.0, "precision": 0.5},
         label_delay=timedelta(days=7),
         metrics={"average_precision": 0.5},
         training={"offsets": {"transactions": [[0, 0, 400]]}},

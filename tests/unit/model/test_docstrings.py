@@ -8,8 +8,11 @@ import pytest
 from fraudstream.model import bundle
 from fraudstream.model import network
 from fraudstream.model import reasons
+from fraudstream.model import sentences
 
 
-@pytest.mark.parametrize("module", [bundle, network, reasons], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [bundle, network, reasons, sentences], ids=lambda module: module.__name__
+)
 def test_every_example_gives_what_it_shows(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0

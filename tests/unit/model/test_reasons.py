@@ -28,7 +28,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_each_contribution_is_what_the_score_loses_without_the_group(bundle: Bundle) -> None:
     rows = tiny_rows(50, seed=1)
     scores = bundle.score(rows)
-    for row, score, reasons in zip(rows, scores, strongest(bundle, TINY.groups, rows), strict=True):
+    for row, score, reasons in zip(rows, scores, strongest(bundle, TINY, rows), strict=True):
         for reason in reasons:
             without = row.copy()
             columns = TINY.groups[reason.group]
@@ -39,8 +39,8 @@ def test_each_contribution_is_what_the_score_loses_without_the_group(bundle: Bun
 
 def test_no_group_that_was_left_out_had_contributed_more(bundle: Bundle) -> None:
     rows = tiny_rows(50, seed=2)
-    every = strongest(bundle, TINY.groups, rows, limit=4)
-    for few, all_of_them in zip(strongest(bundle, TINY.groups, rows, limit=2), every, strict=True):
+    every = strongest(bundle, TINY, rows, limit=4)
+    for few, all_of_them in zip(strongest(bundle, TINY, rows, limit=2), every, strict=True):
         assert few == all_of_them[:2]
         contributions = [reason.contribution for reason in all_of_them]
         assert contributions == sorted(contributions, reverse=True)
@@ -51,7 +51,7 @@ def test_the_feature_is_the_one_of_its_group_that_lowers_the_score_most(bundle: 
     rows = tiny_rows(80, seed=3)
     scores = bundle.score(rows)
     seen = 0
-    for row, score, reasons in zip(rows, scores, strongest(bundle, TINY.groups, rows), strict=True):
+    for row, score, reasons in zip(rows, scores, strongest(bundle, TINY, rows), strict=True):
         for reason in reasons:
             losses = {}
             for column in TINY.groups[reason.group]:
@@ -66,7 +66,7 @@ def test_the_feature_is_the_one_of_its_group_that_lowers_the_score_most(bundle: 
 def test_a_value_is_that_of_the_transaction_and_none_where_it_is_absent(bundle: Bundle) -> None:
     rows = tiny_rows(200, seed=4)
     absent = 0
-    for row, reasons in zip(rows, strongest(bundle, TINY.groups, rows), strict=True):
+    for row, reasons in zip(rows, strongest(bundle, TINY, rows), strict=True):
         for reason in reasons:
             value = row[TINY.names.index(reason.feature)]
             assert reason.value == (None if np.isnan(value) else value)
@@ -76,23 +76,23 @@ def test_a_value_is_that_of_the_transaction_and_none_where_it_is_absent(bundle: 
 
 
 def test_usual_values_are_no_reason(bundle: Bundle) -> None:
-    assert strongest(bundle, TINY.groups, bundle.usual_values[np.newaxis]) == [[]]
+    assert strongest(bundle, TINY, bundle.usual_values[np.newaxis]) == [[]]
 
 
 def test_no_rows_have_no_reasons(bundle: Bundle) -> None:
-    assert strongest(bundle, TINY.groups, np.empty((0, 4))) == []
+    assert strongest(bundle, TINY, np.empty((0, 4))) == []
 
 
 def test_many_rows_are_explained_as_each_alone(bundle: Bundle) -> None:
     rows = tiny_rows(1500, seed=5)
-    together = strongest(bundle, TINY.groups, rows)
+    together = strongest(bundle, TINY, rows)
     for row in (0, 1023, 1024, 1499):
-        assert strongest(bundle, TINY.groups, rows[row : row + 1]) == [together[row]]
+        assert strongest(bundle, TINY, rows[row : row + 1]) == [together[row]]
 
 
 def test_the_model_is_asked_three_times_for_a_thousand_rows(bundle: Bundle) -> None:
     with mock.patch.object(Bundle, "score", autospec=True, side_effect=Bundle.score) as score:
-        strongest(bundle, TINY.groups, tiny_rows(1000))
+        strongest(bundle, TINY, tiny_rows(1000))
     asked = [len(call.args[1]) for call in score.call_args_list]
     assert len(asked) == 3
     assert asked[:2] == [1000, 1000 * len(TINY.groups)]

@@ -5,14 +5,15 @@ from types import ModuleType
 
 import pytest
 
+from fraudstream.trainer import challenge
 from fraudstream.trainer import dataset
 from fraudstream.trainer import evaluate
-from fraudstream.trainer import registry
+from fraudstream.trainer import thresholds
 from fraudstream.trainer import train
 
 
 @pytest.mark.parametrize(
-    "module", [dataset, evaluate, registry, train], ids=lambda module: module.__name__
+    "module", [challenge, dataset, evaluate, thresholds, train], ids=lambda module: module.__name__
 )
 def test_every_example_gives_what_it_shows(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0

@@ -9,32 +9,14 @@ import pytest
 from fraudstream.trainer.dataset import NEVER
 from fraudstream.trainer.dataset import Dataset
 from fraudstream.trainer.evaluate import Judged
-from fraudstream.trainer.evaluate import PrecisionFloor
 from fraudstream.trainer.evaluate import card_precision
 from fraudstream.trainer.evaluate import judge
 from fraudstream.trainer.evaluate import metrics
 from fraudstream.trainer.evaluate import money_saved
 from fraudstream.trainer.evaluate import recall_at_false_positive_rate
-from fraudstream.trainer.evaluate import trade_off
-from fraudstream.trainer.pictures import draw
+from unit.trainer.scored import judged
 
 DAY_US = 86_400_000_000
-
-
-def judged(seed: int, rows: int = 300, grid: int = 20) -> Judged:
-    """Rows with many equal scores, of which each class has at least one."""
-    random = np.random.default_rng(seed)
-    is_fraud = random.random(rows) < 0.2
-    is_fraud[:2] = [True, False]
-    score = np.clip(random.normal(0.3 + 0.3 * is_fraud, 0.25), 0, 1)
-    return Judged(
-        score=np.round(score * grid) / grid,
-        is_fraud=is_fraud,
-        amount=np.round(random.exponential(50, rows), 2),
-        day=np.sort(random.integers(0, 4, rows)),
-        card=random.integers(0, 40, rows),
-        compromised=random.random(rows) < 0.05,
-    )
 
 
 seeds = st.integers(0, 10_000)
@@ -52,27 +34,6 @@ def test_recall_at_a_false_positive_rate_is_the_best_of_all_thresholds(
         if np.mean(alert[~rows.is_fraud]) <= rate:
             best = max(best, float(np.mean(alert[rows.is_fraud])))
     assert recall_at_false_positive_rate(rows, rate) == pytest.approx(best)
-
-
-@settings(max_examples=50, deadline=None)
-@given(seed=seeds, minimum=st.sampled_from([0.3, 0.5, 0.8]))
-def test_the_threshold_has_the_most_recall_among_those_that_are_precise_enough(
-    seed: int, minimum: float
-) -> None:
-    rows = judged(seed)
-    chosen = PrecisionFloor(minimum).choose(rows)
-    candidates = []
-    for threshold in np.unique(rows.score):
-        alert = rows.score >= threshold
-        candidates.append((threshold, rows.is_fraud[alert].mean(), alert[rows.is_fraud].mean()))
-    reaching = [each for each in candidates if each[1] >= minimum]
-    if reaching:
-        alert = rows.score >= chosen.value
-        assert rows.is_fraud[alert].mean() >= minimum
-        assert alert[rows.is_fraud].mean() == pytest.approx(max(each[2] for each in reaching))
-    else:
-        assert "none reaches" in chosen.policy
-        assert rows.is_fraud[rows.score >= chosen.value].mean() == max(c[1] for c in candidates)
 
 
 @settings(max_examples=30, deadline=None)
@@ -109,29 +70,18 @@ def test_money_saved_is_what_was_stopped_less_what_the_alerts_cost() -> None:
         card=np.arange(4),
         compromised=np.zeros(4, dtype=bool),
     )
-    assert money_saved(rows, 0.7, cost=5.0) == 100 + 30 - 3 * 5
-    assert money_saved(rows, 0.95) == 0
-
-
-@settings(max_examples=5, deadline=None)
-@given(seed=seeds)
-def test_the_trade_off_agrees_with_the_figures_at_each_threshold(seed: int) -> None:
-    rows = judged(seed)
-    for threshold, precision, recall, saved in zip(*trade_off(rows), strict=True):
-        figures = metrics(rows, threshold)
-        assert figures["precision"] == pytest.approx(precision)
-        assert figures["recall"] == pytest.approx(recall)
-        assert figures["money_saved"] == pytest.approx(saved)
+    assert money_saved(rows, 0.7, 5.0) == 100 + 30 - 3 * 5
+    assert money_saved(rows, 0.95, 5.0) == 0
 
 
 def test_a_threshold_above_every_score_has_no_alerts_and_no_precision() -> None:
-    figures = metrics(judged(1), 1.1)
+    figures = metrics(judged(1), 1.1, 5.0)
     assert figures["alerts"] == figures["precision"] == figures["recall"] == 0
 
 
 def test_a_perfect_ranking_is_perfect() -> None:
     rows = judged(2)
-    figures = metrics(Judged(**{**vars(rows), "score": rows.is_fraud.astype(float)}), 0.5)
+    figures = metrics(Judged(**{**vars(rows), "score": rows.is_fraud.astype(float)}), 0.5, 5.0)
     for name in ("average_precision", "roc_auc", "recall_at_fpr_0.001", "precision", "recall"):
         assert figures[name] == 1
 
@@ -151,15 +101,3 @@ def test_a_day_is_counted_from_the_beginning_and_a_card_known_before_it_is_left_
     assert taken.day.tolist() == [0, 1, 2]
     assert taken.compromised.tolist() == [False, False, True]
     assert taken.score.tolist() == [0.1, 0.2, 0.3]
-
-
-@pytest.mark.parametrize("grid", [2, 1000])
-def test_every_curve_is_drawn(grid: int) -> None:
-    pictures = draw(judged(3, grid=grid), 0.5)
-    assert set(pictures) == {
-        "precision_recall.png",
-        "roc.png",
-        "calibration.png",
-        "threshold.png",
-    }
-    assert all(content.startswith(b"\x89PNG") for content in pictures.values())

@@ -29,6 +29,7 @@ from unit.schema.documents import prediction
 
 DAY = timedelta(days=1)
 DAY_US = duration_us(DAY)
+COST = 5.0
 
 
 def score(
@@ -139,7 +140,7 @@ def test_no_score_at_all_says_what_to_do() -> None:
 def test_each_version_is_judged_by_the_metrics_of_training_on_its_own_rows() -> None:
     rows = joined(*fortnight())
     period = Period(7 * DAY_US, 12 * DAY_US, 3 * DAY)
-    verdicts = evaluate(rows, period)
+    verdicts = evaluate(rows, period, COST)
     assert [verdict.version for verdict in verdicts] == ["9", "10"]
     for verdict in verdicts:
         mine = (
@@ -171,7 +172,7 @@ def test_a_version_that_served_some_days_is_not_blamed_for_the_others() -> None:
             card = f"card{number}"
             scores.append({**score(number, at_us, value, str(day + 1)), "card_id": card})
             labels.append({**label(number, at_us + DAY_US, bool(number % 2)), "card_id": card})
-    verdicts = evaluate(joined(scores, labels), Period(0, 3 * DAY_US, 2 * DAY))
+    verdicts = evaluate(joined(scores, labels), Period(0, 3 * DAY_US, 2 * DAY), COST)
     assert [verdict.metrics["card_precision_100"] for verdict in verdicts] == [0.01] * 3
 
 
@@ -180,7 +181,7 @@ def test_a_version_that_served_some_days_is_not_blamed_for_the_others() -> None:
 def test_what_becomes_known_later_changes_no_figure(seed: int, later: int) -> None:
     scores, labels = fortnight(seed, rows=120)
     period = Period(6 * DAY_US, 11 * DAY_US, 3 * DAY)
-    before = evaluate(joined(scores, labels), period)
+    before = evaluate(joined(scores, labels), period, COST)
     told = {each["transaction_id"] for each in labels}
     late = [
         label(number, period.known_until_us + number, number % 2 == 0)
@@ -189,12 +190,12 @@ def test_what_becomes_known_later_changes_no_figure(seed: int, later: int) -> No
     ]
     more = [score(1_000 + number, 12 * DAY_US + number, 0.7, "11") for number in range(later)]
     repeated = scores[:later]
-    assert evaluate(joined(scores + more + repeated, labels + late), period) == before
+    assert evaluate(joined(scores + more + repeated, labels + late), period, COST) == before
 
 
 def test_labels_of_one_class_give_counts_and_no_figures_of_merit() -> None:
     rows = joined([score(1, 10, 0.9), score(2, 20)], [label(1, 50, True)])
-    [verdict] = evaluate(rows, Period(0, DAY_US, DAY))
+    [verdict] = evaluate(rows, Period(0, DAY_US, DAY), COST)
     assert verdict.metrics == {"scored": 2.0, "unlabelled": 1.0, "alerts_scored": 1.0}
 
 
@@ -202,7 +203,7 @@ def test_two_bundles_under_one_number_are_judged_apart() -> None:
     rows = joined(*fortnight())
     digest = rows.digest.copy()
     digest[::2] = "f" * 64
-    verdicts = evaluate(replace(rows, digest=digest), Period(0, 14 * DAY_US, 3 * DAY))
+    verdicts = evaluate(replace(rows, digest=digest), Period(0, 14 * DAY_US, 3 * DAY), COST)
     assert [(each.version, each.digest[-1]) for each in verdicts] == [
         ("9", "9"),
         ("9", "f"),

@@ -1,8 +1,4 @@
-"""Versions are decided on one after another, and who died in between is given up."""
-
-from dataclasses import dataclass
-from dataclasses import field
-from datetime import timedelta
+"""What the registry refuses is told as it is."""
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
@@ -12,61 +8,6 @@ import pytest
 
 from fraudstream.trainer.registry import Registry
 from fraudstream.trainer.registry import RegistryRefused
-from fraudstream.trainer.registry import await_turn
-
-TURN = timedelta(seconds=10)
-
-
-@dataclass
-class FakeRegistry:
-    """Some versions and what was decided on them, and a clock that others' decisions hang on."""
-
-    decisions: dict[int, str]
-    #: When somebody decides on a version, in seconds.
-    due: dict[int, float] = field(default_factory=dict)
-    now: float = 0.0
-
-    def first_undecided(self, before: str) -> str | None:
-        for version, at in self.due.items():
-            if at <= self.now:
-                self.decisions[version] = "decided"
-        waiting = [v for v, text in self.decisions.items() if v < int(before) and not text]
-        return str(min(waiting)) if waiting else None
-
-    def note(self, version: str, decision: str) -> None:
-        self.decisions[int(version)] = decision
-
-    def wait(self, version: str) -> list[str]:
-        """Wait for a turn; return what people were told."""
-        told: list[str] = []
-        await_turn(self, version, told.append, TURN, lambda: self.now, self._pass)
-        return told
-
-    def _pass(self, seconds: float) -> None:
-        self.now += seconds
-
-
-def test_without_an_earlier_undecided_version_the_turn_has_come() -> None:
-    registry = FakeRegistry({1: "champion: x", 2: "not champion: y", 3: "", 4: ""})
-    assert registry.wait("3") == []
-    assert registry.now == 0
-
-
-def test_earlier_versions_are_waited_for_one_after_another() -> None:
-    registry = FakeRegistry({1: "", 2: "", 3: ""}, due={1: 3.0, 2: 8.0})
-    told = registry.wait("3")
-    assert told == [f"waiting until version {version} has been decided on" for version in (1, 2)]
-    assert 8 <= registry.now < 9
-    assert registry.decisions[1] == registry.decisions[2] == "decided"
-
-
-def test_a_version_whose_training_died_is_given_up_after_its_turn() -> None:
-    registry = FakeRegistry({1: "", 2: "", 3: ""}, due={2: 15.0})
-    registry.wait("3")
-    assert registry.decisions[1].startswith("given up: ")
-    # The second was not first in the queue before, so its own turn began then.
-    assert registry.decisions[2] == "decided"
-    assert 15 <= registry.now < 16
 
 
 class RefusingClient:

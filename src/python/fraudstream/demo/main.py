@@ -111,6 +111,8 @@ def demo(
     if report_file is not None:
         report_file.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
     stderr.print(summary(result))
+    for text in explained(result):
+        stderr.print(text, highlight=False, markup=False, soft_wrap=True)
     if result["lost"] or result["duplicates"]:
         raise NotConserved(
             f"{result['lost']} transactions were lost and {result['duplicates']} scored twice: "
@@ -154,6 +156,19 @@ def summary(result: dict[str, Any]) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def explained(result: dict[str, Any]) -> list[str]:
+    """Return the report's latest alerts, and below each its reasons, as lines for people."""
+    return [
+        text
+        for alert in result["latest_alerts"]
+        for text in (
+            f"{alert['amount']:,.2f} by {alert['card_id']} at {alert['merchant_id']}, "
+            f"score {alert['score']:.2f}, {'a fraud' if alert['is_fraud'] else 'no fraud'}:",
+            *(f"  {number}. {reason}" for number, reason in enumerate(alert["reasons"], start=1)),
+        )
+    ]
 
 
 def _share(value: float | None) -> str:

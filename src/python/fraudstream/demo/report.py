@@ -19,6 +19,10 @@ from fraudstream.kafka.reading import spans
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 
+#: How many alerts a report shows, and what it tells of each besides its reasons.
+_ALERTS_TOLD = 3
+_TOLD_OF_ALERT = ("transaction_id", "event_time", "card_id", "merchant_id", "amount", "score")
+
 
 def transaction_key(value: bytes | None, partition: int, offset: int) -> str:
     """Return what identifies a record of the topic of transactions.
@@ -65,7 +69,7 @@ class Ledger:
         Keys of the transactions that ended in the dead letters. What was refused before it was
         ever in the topic of transactions, or came from another topic, is not among them.
     alerts
-        The first alert (a ``prediction.v1`` document) of each alerted transaction id, in the
+        The first alert (a ``prediction.v2`` document) of each alerted transaction id, in the
         order in which they came.
     model
         Name and version of the model that gave the last score; ``None`` before the first.
@@ -261,7 +265,8 @@ def report(
     ``duplicates`` count distinct transactions of history and live traffic together, and
     ``produced = scored + dead_letters + lost``. ``alerts``, ``alert_precision``,
     ``alert_recall`` and ``latency_ms`` are of the live traffic only: the transactions that
-    `is_fraud` knows. A fraud that was lost counts as missed.
+    `is_fraud` knows. A fraud that was lost counts as missed. ``latest_alerts`` are some of these,
+    the newest first, with their reasons in words.
 
     Parameters
     ----------
@@ -281,7 +286,7 @@ def report(
     """
     scored = ledger.transactions.keys() & ledger.scores.keys()
     refused = (ledger.transactions.keys() & ledger.refused) - scored
-    live_alerts = ledger.alerts.keys() & is_fraud.keys()
+    live_alerts = [key for key in ledger.alerts if key in is_fraud]
     precision, recall = precision_and_recall(live_alerts, is_fraud)
     name, version = ledger.model or (None, None)
     return {
@@ -297,5 +302,13 @@ def report(
         "model": {"name": name, "version": version, "average_precision": average_precision},
         "latency_ms": percentiles_ms(ledger.latencies_ms(is_fraud)),
         "first_alert_s": first_alert_s,
+        "latest_alerts": [
+            {
+                **{name: ledger.alerts[key][name] for name in _TOLD_OF_ALERT},
+                "is_fraud": is_fraud[key],
+                "reasons": [reason["sentence"] for reason in ledger.alerts[key]["reasons"]],
+            }
+            for key in reversed(live_alerts[-_ALERTS_TOLD:])
+        ],
         "seconds": {stage: round(taken, 1) for stage, taken in seconds.items()},
     }

@@ -105,7 +105,8 @@ class LiveView:
             self._live.update(render(snapshot), refresh=True)
         elif now >= self._next_line:
             self._next_line = now + _LINE_EVERY_S
-            self._console.print(line(snapshot), highlight=False, soft_wrap=True)
+            for text in (line(snapshot), *newest(snapshot)):
+                self._console.print(text, highlight=False, markup=False, soft_wrap=True)
         return snapshot
 
     def _snapshot(self, ledger: Ledger, is_fraud: Mapping[str, bool], now: float) -> Snapshot:
@@ -170,8 +171,21 @@ def line(snapshot: Snapshot) -> str:
     )
 
 
+def newest(snapshot: Snapshot) -> list[str]:
+    """Return the newest alert and why it is one, in one line; nothing before the first."""
+    return [
+        f"  alert: {document['amount']:,.2f} by {document['card_id']} at "
+        f"{document['merchant_id']}, score {document['score']:.2f}; "
+        + "; ".join(sentences(document))
+        for document in (alert.document for alert in snapshot.alerts[:1])
+    ]
+
+
 def render(snapshot: Snapshot) -> RenderableType:
-    """Return the traffic as a panel for a terminal: the figures, and the latest alerts."""
+    """Return the traffic as a panel for a terminal.
+
+    The figures, the latest alerts with the strongest reason of each, and all reasons of the newest.
+    """
     table = Table(expand=True, title="Latest alerts", title_justify="left")
     table.add_column("Time", no_wrap=True)
     table.add_column("Card", no_wrap=True)
@@ -179,7 +193,7 @@ def render(snapshot: Snapshot) -> RenderableType:
     table.add_column("Amount", justify="right", no_wrap=True)
     table.add_column("Score", justify="right", no_wrap=True)
     table.add_column("Fraud?", justify="center", no_wrap=True)
-    table.add_column("Reasons", ratio=1)
+    table.add_column("Strongest reason", ratio=1)
     for alert in snapshot.alerts:
         document = alert.document
         table.add_row(
@@ -189,30 +203,33 @@ def render(snapshot: Snapshot) -> RenderableType:
             f"{document['amount']:,.2f}",
             f"{document['score']:.2f}",
             _VERDICT[alert.is_fraud],
-            Text(reasons(document)),
+            Text(next(iter(sentences(document)), "-")),
         )
-    return Group(Text(line(snapshot), style="bold"), table, Text("Ctrl-C ends it.", style="dim"))
+    reasons = [
+        Text(f"  {number}. {sentence}")
+        for alert in snapshot.alerts[:1]
+        for number, sentence in enumerate(sentences(alert.document), start=1)
+    ]
+    return Group(
+        Text(line(snapshot), style="bold"),
+        table,
+        *([Text("Why the newest is one:"), *reasons] if reasons else []),
+        Text("Ctrl-C ends it.", style="dim"),
+    )
 
 
 _VERDICT = {True: "[red]yes", False: "no", None: "[dim]?"}
 
 
-def reasons(document: Mapping[str, Any]) -> str:
-    """Return the reasons of an alert in a few words, strongest first.
+def sentences(document: Mapping[str, Any]) -> list[str]:
+    """Return the reasons of an alert in words, strongest first.
 
     Examples
     --------
-    >>> reasons({"reasons": [{"group": "card", "feature": "amount_sum_by_card_1h",
-    ...                       "value": 912.5, "contribution": 0.4}]})
-    'amount_sum_by_card_1h = 912.5'
+    >>> sentences({"reasons": [{"sentence": "6 transactions of this card in the last hour"}]})
+    ['6 transactions of this card in the last hour']
     """
-    return ", ".join(
-        f"{reason['feature']} = {_number(reason['value'])}" for reason in document["reasons"]
-    )
-
-
-def _number(value: float | None) -> str:
-    return "absent" if value is None else f"{value:.4g}"
+    return [reason["sentence"] for reason in document["reasons"]]
 
 
 def _ms(value: float | None) -> str:

@@ -1,12 +1,12 @@
 """What a feature is: a row of data, from which its name, its needs and its place follow.
 
-Adding a line to a feature set adds the feature to training and to the stream at once. A feature
-set is identified by its name, version and a hash of its definitions; a model is bound to that
-identity, and so is the stream's state. **Changing a set discards streaming state**: give it a new
-version, train, and start the stream with a new checkpoint.
+A feature set is identified by its name, version and a hash of its definitions; a model is bound to
+that identity, and so is the stream's state. **Changing a set discards streaming state**: give it a
+new version, train, and start the stream with a new checkpoint.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import asdict
 from dataclasses import dataclass
 from datetime import timedelta
@@ -54,12 +54,42 @@ OF_WINDOW = frozenset(
 )
 #: Statistics of labels only.
 OF_LABELS = frozenset({"rate", "current_streak", "current_streak_seconds", "longest_streak"})
+#: Statistics of a number of the transactions.
+OF_NUMBERS = frozenset(
+    {
+        "sum",
+        "mean",
+        "min",
+        "max",
+        "std",
+        "median",
+        "trimmed_mean",
+        "ratio",
+        "ratio_to_median",
+        "ratio_to_trimmed_mean",
+        "zscore",
+        "unusual_count",
+        "unusual_share",
+    }
+)
+#: Statistics that compare what a column stands for.
+OF_IDENTITIES = frozenset({"is", "distinct_count", "is_new"})
+#: Statistics of transactions that labels have as well.
+_ALSO_OF_LABELS = frozenset({"count", "sum", "mean", "seconds_since_last"})
 #: Statistics that look at a second, usually longer window.
 WITH_REFERENCE = frozenset({"unusual_count", "unusual_share"})
 #: Columns that stand for what a string is, and can only be compared.
 IDENTITIES = frozenset({"card", "merchant", "device", "country", "channel"})
 #: The one column that comes from labels rather than from transactions.
 LABEL = "is_fraud"
+#: What a label says of its transaction besides: it knows no device and no country.
+KEYS_OF_LABELS = ("card", "merchant")
+
+#: How many events of a key a window sees at most. Nobody but a machine uses a card so often; a
+#: merchant does have so many customers, and its memory would otherwise grow with its business.
+MOST_EVENTS = 10_000
+
+_SMOOTHING = 10.0
 
 
 class InvalidFeature(ValueError):
@@ -73,7 +103,9 @@ class Feature:
     Parameters
     ----------
     key
-        Whose history: ``"card"``, ``"merchant"``, or ``None`` for the transaction itself.
+        Whose history: ``"card"``, ``"merchant"`` or another of `IDENTITIES`, such as ``"device"``;
+        ``None`` for the transaction itself. A transaction without a device has no history of
+        devices. Labels have histories of cards and merchants only (`KEYS_OF_LABELS`).
     value
         The column: ``"amount"``, an identity such as ``"device"``, ``"is_fraud"`` (labels, as they
         arrive), or ``None`` where the statistic needs none.
@@ -132,35 +164,70 @@ at least 10 s, since several partitions hold a merchant's events
     level: str | None = None
     group: str = "other"
     reference: timedelta | None = None
-    smoothing: float = 10.0
+    smoothing: float = _SMOOTHING
 
     def __post_init__(self) -> None:
-        if self.statistic in OF_TRANSACTION:
-            if self.key is not None or self.window is not None:
-                raise InvalidFeature(f"{self.name}: {self.statistic} takes no key and no window")
+        for problem in self._problems():
+            raise InvalidFeature(problem)
+
+    def _problems(self) -> Iterator[str]:
+        """Yield what is wrong with it, each on the understanding that nothing before was."""
+        if self.statistic not in OF_TRANSACTION | OF_WINDOW:
+            yield f"unknown statistic {self.statistic!r}: {_one_of(OF_TRANSACTION | OF_WINDOW)}"
+        yield from self._problems_of_value()
+        if self.statistic not in OF_TRANSACTION:
+            yield from self._problems_of_window()
+        elif self.key is not None or self.window is not None:
+            yield f"{self.name}: {self.statistic} takes no key and no window"
+        elif self.delay or self.include_current or self.reference is not None:
+            yield f"{self.name}: {self.statistic} looks at nothing but the transaction"
+        if self.smoothing < 0 or (self.smoothing != _SMOOTHING and self.statistic != "rate"):
+            yield f"{self.name}: expected a smoothing of at least 0 for rate, and for nothing else"
+
+    def _problems_of_value(self) -> Iterator[str]:
+        statistic, value = self.statistic, self.value
+        if value == LABEL and self.key is None:
+            yield f"{self.name}: a transaction's own label is what is to be predicted"
+        if value == LABEL and statistic not in OF_LABELS | _ALSO_OF_LABELS:
+            yield f"{self.name}: of labels, {_one_of(OF_LABELS | _ALSO_OF_LABELS)}"
+        if value != LABEL and statistic in OF_LABELS:
+            yield f"{self.name}: expected {LABEL} of a key, since {statistic} is of labels"
+        if statistic in OF_NUMBERS and (value is None or value in IDENTITIES):
+            yield f"{self.name}: expected a number such as amount for {statistic}, got {value}"
+        if statistic in OF_IDENTITIES and value not in IDENTITIES:
+            yield f"{self.name}: for {statistic}, {_one_of(IDENTITIES)}, got {value}"
+        if (self.level is None) == (statistic == "is"):
+            yield f"{self.name}: expected a level for is, and for nothing else"
+
+    def _problems_of_window(self) -> Iterator[str]:
+        if self.key is None or self.window is None:
+            yield f"{self.name}: {self.statistic} needs a key and a window"
             return
-        if self.statistic not in OF_WINDOW:
-            known = ", ".join(sorted(OF_TRANSACTION | OF_WINDOW))
-            raise InvalidFeature(f"unknown statistic {self.statistic!r}: expected one of {known}")
         if (self.reference is None) == (self.statistic in WITH_REFERENCE):
             wants = "needs a" if self.reference is None else "takes no"
-            raise InvalidFeature(f"{self.name}: {self.statistic} {wants} reference window")
-        if self.statistic in OF_LABELS and not self.is_of_labels:
-            raise InvalidFeature(
-                f"{self.name}: expected {LABEL} of a key, since {self.statistic} is of labels"
-            )
-        if self.key is None or self.window is None:
-            raise InvalidFeature(f"{self.name}: {self.statistic} needs a key and a window")
-        if not self.is_of_own_card and self.delay < VISIBILITY_LAG:
-            seconds = VISIBILITY_LAG // timedelta(seconds=1)
-            raise InvalidFeature(
-                f"{self.name}: expected a delay of at least {seconds} s, since several partitions "
-                f"hold a {self.key}'s events"
+            yield f"{self.name}: {self.statistic} {wants} reference window"
+        if min(self.window, self.reference or self.window) <= timedelta(0):
+            yield f"{self.name}: expected windows longer than nothing"
+        if self.key not in IDENTITIES:
+            yield f"{self.name}: as a key, {_one_of(IDENTITIES)}, got {self.key!r}"
+        if self.is_of_labels and self.key not in KEYS_OF_LABELS:
+            known = " and ".join(KEYS_OF_LABELS)
+            yield f"{self.name}: a label tells its {known}, not its {self.key}: use one of these"
+        if self.delay < timedelta(0):
+            yield f"{self.name}: expected a delay, not a look ahead"
+        if self.delay < self._least_delay:
+            yield (
+                f"{self.name}: expected a delay of at least {VISIBILITY_LAG.seconds} s, since "
+                f"several partitions hold a {self.key}'s events"
             )
         if self.include_current and (not self.is_of_own_card or self.delay):
-            raise InvalidFeature(
+            yield (
                 f"{self.name}: only a card's own window without delay can include the transaction"
             )
+
+    @property
+    def _least_delay(self) -> timedelta:
+        return timedelta(0) if self.key is None or self.is_of_own_card else VISIBILITY_LAG
 
     @property
     def is_of_own_card(self) -> bool:
@@ -174,7 +241,11 @@ at least 10 s, since several partitions hold a merchant's events
 
     @property
     def name(self) -> str:
-        """``{value}_{statistic}_by_{key}_{window}``, without the parts that it lacks."""
+        """``{value}_{statistic}_by_{key}_{window}``, without the parts that it lacks.
+
+        After these comes all else that makes it another feature: a reference, a smoothing, a
+        delay, the present transaction, each where it is not what is usual.
+        """
         parts = [self.value, None if self.statistic == "value" else self.statistic, self.level]
         if self.key is not None:
             parts += ["by", self.key]
@@ -182,14 +253,30 @@ at least 10 s, since several partitions hold a merchant's events
             parts.append(_short(self.window))
         if self.reference is not None:
             parts.append(f"of_{_short(self.reference)}")
-        if self.delay > VISIBILITY_LAG:
+        if self.smoothing != _SMOOTHING:
+            parts.append(f"smoothing_{self.smoothing:g}")
+        if self.delay > self._least_delay:
             parts.append(f"delay_{_short(self.delay)}")
+        if self.include_current:
+            parts.append("with_current")
         return "_".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
 class FeatureSet:
     """A named, versioned list of features: the columns of the model's matrix, in order.
+
+    Parameters
+    ----------
+    name, version
+        What it is called.
+    features
+        The columns.
+    most_events
+        How many events of a key a window sees at most, by which the stream's memory of a key is
+        bounded: the latest ones by event time, of those that had arrived. What a key had before
+        these is not seen by any window, in training and the stream alike. So of a merchant with
+        a million events an hour, a window of a day tells of its last 36 seconds.
 
     Examples
     --------
@@ -201,8 +288,11 @@ class FeatureSet:
     name: str
     version: int
     features: tuple[Feature, ...]
+    most_events: int = MOST_EVENTS
 
     def __post_init__(self) -> None:
+        if self.most_events < 1:
+            raise InvalidFeature(f"feature set {self.name}: expected at least 1 as most_events")
         if len(set(self.names)) != len(self.names):
             twice = sorted({name for name in self.names if self.names.count(name) > 1})
             raise InvalidFeature(f"feature set {self.name}: defined twice: {', '.join(twice)}")
@@ -219,7 +309,8 @@ class FeatureSet:
             {name: str(value) for name, value in asdict(feature).items()}
             for feature in self.features
         ]
-        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+        document = {"features": rows, "most_events": self.most_events}
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     @property
     def identity(self) -> str:
@@ -246,74 +337,22 @@ class FeatureSet:
         )
 
 
+def _one_of(names: Iterable[str]) -> str:
+    return f"expected one of {', '.join(sorted(names))}"
+
+
 def _short(duration: timedelta) -> str:
-    for unit, letter in ((DAY, "d"), (HOUR, "h"), (timedelta(minutes=1), "m")):
+    for letter, unit in _UNITS.items():
         if duration % unit == timedelta(0):
             return f"{duration // unit}{letter}"
-    return f"{duration // timedelta(seconds=1)}s"
+    raise AssertionError("a duration is a whole number of microseconds")
 
 
-def _each(windows: Sequence[timedelta], **definition: object) -> list[Feature]:
-    return [Feature(window=window, **definition) for window in windows]  # type: ignore[arg-type]
-
-
-_WINDOWS = (HOUR, DAY, 7 * DAY, 30 * DAY)
-_MONTH = 30 * DAY
-_LAG = VISIBILITY_LAG
-
-#: The features of our own transactions: what the demo and the stream use.
-DEFAULT = FeatureSet(
-    "default",
-    1,
-    (
-        Feature(None, "amount", "value", group="amount"),
-        Feature(None, None, "hour", group="time of day"),
-        Feature(None, None, "is_weekend", group="time of day"),
-        Feature(None, None, "is_night", group="time of day"),
-        Feature(None, "channel", "is", level="online", group="channel"),
-        Feature(None, "channel", "is", level="atm", group="channel"),
-        *_each(_WINDOWS, key="card", value=None, statistic="count", group="card activity"),
-        *_each(_WINDOWS, key="card", value="amount", statistic="sum", group="card spending"),
-        *_each(_WINDOWS, key="card", value="amount", statistic="mean", group="card spending"),
-        Feature("card", "amount", "max", 30 * DAY, group="amount against the card"),
-        Feature("card", "amount", "ratio", 30 * DAY, group="amount against the card"),
-        Feature("card", "amount", "zscore", 30 * DAY, group="amount against the card"),
-        Feature("card", "merchant", "distinct_count", DAY, group="card activity"),
-        Feature("card", "merchant", "is_new", _MONTH, group="new to the card"),
-        Feature("card", "device", "is_new", _MONTH, group="new to the card"),
-        Feature("card", "country", "is_new", _MONTH, group="new to the card"),
-        Feature("card", None, "seconds_since_last", _MONTH, group="card activity"),
-        Feature("card", None, "distance_since_last_km", _MONTH, group="place"),
-        Feature("card", None, "speed_since_last_kmh", _MONTH, group="place"),
-        *_each(
-            _WINDOWS,
-            key="merchant",
-            value=None,
-            statistic="count",
-            delay=_LAG,
-            group="merchant activity",
-        ),
-        *_each(
-            _WINDOWS,
-            key="merchant",
-            value="amount",
-            statistic="sum",
-            delay=_LAG,
-            group="merchant activity",
-        ),
-        *_each(
-            _WINDOWS,
-            key="merchant",
-            value="amount",
-            statistic="mean",
-            delay=_LAG,
-            group="merchant activity",
-        ),
-        Feature("merchant", "amount", "ratio", _MONTH, _LAG, group="amount against the merchant"),
-        Feature("merchant", "card", "distinct_count", HOUR, _LAG, group="merchant activity"),
-        Feature("merchant", "is_fraud", "count", _MONTH, _LAG, group="merchant risk"),
-        Feature("merchant", "is_fraud", "sum", 7 * DAY, _LAG, group="merchant risk"),
-        Feature("merchant", "is_fraud", "sum", _MONTH, _LAG, group="merchant risk"),
-        Feature("merchant", "is_fraud", "rate", _MONTH, _LAG, group="merchant risk"),
-    ),
-)
+_UNITS = {
+    "d": DAY,
+    "h": HOUR,
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+    "ms": timedelta(milliseconds=1),
+    "us": timedelta(microseconds=1),
+}

@@ -7,6 +7,7 @@ that the event's partition had shown when it came. It is a function of the topic
 so a replay, a bulk load and the live stream agree on it whatever the wall clock said.
 """
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
@@ -16,11 +17,28 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from fraudstream.features.definitions import IDENTITIES
+from fraudstream.features.definitions import KEYS_OF_LABELS
+from fraudstream.features.definitions import LABEL
+
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
+Column = npt.NDArray[np.generic]
 
 #: The hash that stands for an absent string.
 ABSENT = 0
+#: The decoded columns of which identities are made.
+STRINGS = {
+    "transaction": "transaction_id",
+    "card": "card_id",
+    "merchant": "merchant_id",
+    "device": "device_id",
+    "country": "country",
+    "channel": "channel",
+}
+#: The decoded columns that are numbers.
+NUMBERS = ("amount", "latitude", "longitude")
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -38,7 +56,7 @@ class Events:
     key: Int64
     time_us: Int64
     arrival: Int64
-    values: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    values: Mapping[str, Column] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.key)
@@ -49,15 +67,37 @@ class Events:
         key: Int64,
         time_us: Int64,
         arrival: Int64,
-        values: Mapping[str, npt.NDArray[np.generic]],
+        values: Mapping[str, Column],
     ) -> "Events":
-        """Build a history from events in any order."""
-        order = np.lexsort((arrival, time_us, key))
+        """Build a history from events in any order.
+
+        Events of one key, time and arrival, as cards of several partitions may have, are told
+        apart by `values` ``["transaction"]``, if that is there: the order is then the same
+        whatever order they are given in.
+        """
+        order = chronological(key, time_us, arrival, values.get("transaction"))
         return cls(
-            key[order],
-            time_us[order],
-            arrival[order],
-            {name: column[order] for name, column in values.items()},
+            key.take(order),
+            time_us.take(order),
+            arrival.take(order),
+            {name: column.take(order) for name, column in values.items()},
+        )
+
+    @classmethod
+    def none(cls) -> "Events":
+        """Return the history of which nothing is known."""
+        nothing = np.zeros(0, dtype=np.int64)
+        columns: dict[str, Column] = dict.fromkeys(IDENTITIES, nothing)
+        columns |= {name: np.zeros(0) for name in (*NUMBERS, LABEL)}
+        return cls(nothing, nothing, nothing, columns)
+
+    def only(self, wanted: npt.NDArray[np.bool_]) -> "Events":
+        """Return the events where a mask is true."""
+        return Events(
+            self.key[wanted],
+            self.time_us[wanted],
+            self.arrival[wanted],
+            {name: column[wanted] for name, column in self.values.items()},
         )
 
 
@@ -81,10 +121,87 @@ class Moments:
     time_us: Int64
     sequence: Int64
     clock_us: Int64
-    values: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    values: Mapping[str, Column] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.key)
+
+    @property
+    def is_chronological(self) -> bool:
+        """Whether they lie by key and time, as `Events` do."""
+        key, time_us = self.key, self.time_us
+        later = (key[1:] > key[:-1]) | ((key[1:] == key[:-1]) & (time_us[1:] >= time_us[:-1]))
+        return bool(later.all())
+
+    def take(self, order: Int64) -> "Moments":
+        """Return those at some places, in that order."""
+        return Moments(
+            self.key.take(order),
+            self.time_us.take(order),
+            self.sequence.take(order),
+            self.clock_us.take(order),
+            {name: column.take(order) for name, column in self.values.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Line:
+    """Values of several rows on one line of integers: row after row, and in order within each.
+
+    One comparison of places then compares rows and values at once, and one sort or one search in
+    a sorted array is of all rows together.
+
+    Attributes
+    ----------
+    length
+        How much of the line each row has.
+    before
+        The value that stands just before the lowest.
+    ticks
+        The values that occur, where the line would not fit into 64 bits with all those between.
+
+    Examples
+    --------
+    >>> line = Line.of(np.array([5, 9, 7]), rows=2)
+    >>> place = line.place(np.array([0, 0, 1]), np.array([5, 9, 7]))
+    >>> bool((place[1:] > place[:-1]).all())
+    True
+    >>> line.value(np.array([0, 0, 1]), place).tolist()
+    [5, 9, 7]
+    """
+
+    length: int
+    before: int
+    ticks: Int64 | None
+
+    @classmethod
+    def of(cls, values: Int64, rows: int) -> "Line":
+        """Return a line on which these values have places, in any of so many rows."""
+        lowest, highest = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+        length = highest - lowest + 2
+        if length * (rows + 1) < _END_OF_LINE:
+            return cls(length, lowest - 1, None)
+        ticks = np.unique(values)
+        return cls(len(ticks) + 1, 0, ticks)
+
+    def place(self, row: Int64, values: Int64) -> Int64:
+        """Return the places of values; of one that does not occur, that of the next lower one.
+
+        Lower than all, it has a place of its own before them; row -1 lies before row 0.
+        """
+        if self.ticks is None:
+            at = np.clip(values - self.before, 0, self.length - 1)
+        else:
+            at = self.ticks.searchsorted(values, side="right")
+        return row * self.length + at
+
+    def value(self, row: Int64, place: Int64) -> Int64:
+        """Return the values of which these are the places."""
+        at = place - row * self.length
+        return at + self.before if self.ticks is None else self.ticks.take(at - 1)
+
+
+_END_OF_LINE = 1 << 62
 
 
 def identity(column: pa.ChunkedArray | pa.Array) -> Int64:
@@ -100,7 +217,7 @@ def identity(column: pa.ChunkedArray | pa.Array) -> Int64:
     return np.where(strings == "", ABSENT, hashed)
 
 
-def transaction_values(columns: pa.Table) -> dict[str, npt.NDArray[np.generic]]:
+def transaction_values(columns: pa.Table) -> dict[str, Column]:
     """Return the columns of decoded transactions that features may read, as numpy.
 
     Parameters
@@ -111,32 +228,65 @@ def transaction_values(columns: pa.Table) -> dict[str, npt.NDArray[np.generic]]:
     Returns
     -------
     dict
-        ``transaction``, ``card``, ``merchant``, ``device``, ``country``, ``channel`` (``int64``
-        identities), ``amount``, ``latitude``, ``longitude`` (``float64``, nan for absent).
+        ``transaction`` (of the card and the id together: ids are a card's own), ``card``,
+        ``merchant``, ``device``, ``country``, ``channel`` (``int64`` identities), ``amount``,
+        ``latitude``, ``longitude`` (``float64``, nan for absent).
     """
-    strings = {
-        "transaction": "transaction_id",
-        "card": "card_id",
-        "merchant": "merchant_id",
-        "device": "device_id",
-        "country": "country",
-        "channel": "channel",
-    }
-    numbers = ("amount", "latitude", "longitude")
-    return {name: identity(columns[column]) for name, column in strings.items()} | {
-        name: columns[name].to_numpy().astype(np.float64) for name in numbers
+    return _identities(columns, STRINGS) | {
+        name: columns[name].to_numpy().astype(np.float64) for name in NUMBERS
     }
 
 
-def label_values(columns: pa.Table) -> dict[str, npt.NDArray[np.generic]]:
+def label_values(columns: pa.Table) -> dict[str, Column]:
     """Return the columns of decoded labels that features may read; see `transaction_values`."""
-    strings = {"transaction": "transaction_id", "card": "card_id", "merchant": "merchant_id"}
-    return {name: identity(columns[column]) for name, column in strings.items()} | {
-        "is_fraud": columns["is_fraud"].to_numpy().astype(np.float64)
+    return _identities(columns, ("transaction", *KEYS_OF_LABELS)) | {
+        LABEL: columns[LABEL].to_numpy().astype(np.float64)
     }
 
 
-def running_maximum(segment: npt.NDArray[np.generic], values: Int64) -> Int64:
+def _identities(columns: pa.Table, names: Iterable[str]) -> dict[str, Column]:
+    found = {name: identity(columns[STRINGS[name]]) for name in names}
+    own = found["card"].view(np.uint64) * _ODD + found["transaction"].view(np.uint64)
+    return {**found, "transaction": own.view(np.int64)}
+
+
+def chronological(
+    key: Int64, time_us: Int64, arrival: Int64, transaction: Column | None = None
+) -> Int64:
+    """Return the order by key, then time, then arrival, and then `transaction`, if that is given.
+
+    Examples
+    --------
+    >>> chronological(np.array([7, 3, 7]), np.array([2, 9, 1]), np.array([0, 1, 2])).tolist()
+    [1, 2, 0]
+    """
+    by_time = np.lexsort((arrival, time_us))
+    number, _ = pd.factorize(key.take(by_time), sort=True)
+    # A sort of plain integers is several times faster than one that has to tell where each lay.
+    bits = len(key).bit_length()
+    place = as_int64(number) << bits | np.arange(len(key))
+    place.sort()
+    order = by_time.take(place & ((1 << bits) - 1))
+    if transaction is None:
+        return order
+    return _untied(order, (as_int64(transaction), arrival, time_us, key))
+
+
+def _untied(order: Int64, columns: tuple[Int64, ...]) -> Int64:
+    """Return `order`, by all but the first of `columns`, with ties in these broken by the first."""
+    same = np.ones(max(len(order) - 1, 0), dtype=bool)
+    for column in columns[1:]:
+        in_order = column.take(order)
+        same &= in_order[1:] == in_order[:-1]
+    if not same.any():
+        return order
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    rows = order[tied]
+    order[tied] = rows[np.lexsort(tuple(column[rows] for column in columns))]
+    return order
+
+
+def running_maximum(segment: Column, values: Int64) -> Int64:
     """Return the maximum of `values` so far within each run of equal `segment`.
 
     Examples
@@ -146,10 +296,9 @@ def running_maximum(segment: npt.NDArray[np.generic], values: Int64) -> Int64:
     """
     if len(values) == 0:
         return values
-    distinct, rank = np.unique(values, return_inverse=True)
-    number = np.concatenate([[0], np.cumsum(segment[1:] != segment[:-1])]) * len(distinct)
-    reached = np.maximum.accumulate(number + rank) - number
-    return distinct[reached]
+    row = np.concatenate([[0], np.cumsum(segment[1:] != segment[:-1])])
+    line = Line.of(values, int(row[-1]) + 1)
+    return line.value(row, np.maximum.accumulate(line.place(row, values)))
 
 
 def partition_clock(partition: Int64, offset: Int64, time_us: Int64) -> Int64:
@@ -191,3 +340,13 @@ def first_copies(card: Int64, transaction: Int64, offset: Int64) -> tuple[Int64,
     group[order] = np.cumsum(begins) - 1
     first = np.sort(first_of_group)
     return first, np.searchsorted(first, first_of_group)[group]
+
+
+def as_int64(column: Column) -> Int64:
+    """Return a column as ``int64``, without a copy where it is that already."""
+    return np.asarray(column, dtype=np.int64)
+
+
+def as_float64(column: Column) -> Float64:
+    """Return a column as ``float64``, without a copy where it is that already."""
+    return np.asarray(column, dtype=np.float64)

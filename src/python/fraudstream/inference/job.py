@@ -15,19 +15,24 @@ import structlog
 
 from fraudstream.inference.champion import Champion
 from fraudstream.inference.champion import Pin
-from fraudstream.inference.scoring import HANDED_ON
 from fraudstream.inference.session import NAME
 from fraudstream.inference.sink import PREFIX
 from fraudstream.inference.sink import Sink
+from fraudstream.inference.steps import HANDED_ON
+from fraudstream.inference.steps import shared_keys
 from fraudstream.inference.tasks import WRITTEN
 from fraudstream.inference.tasks import Settings
-from fraudstream.inference.tasks import card_task
-from fraudstream.inference.tasks import merchant_task
+from fraudstream.inference.tasks import first_task
+from fraudstream.inference.tasks import key_task
+from fraudstream.inference.tasks import scoring_task
 from fraudstream.inference.tasks import writing_task
 from fraudstream.kafka.security import java_properties
 from fraudstream.kafka.topics import Cluster
 
 log = structlog.get_logger()
+
+#: Of the checkpoint: what lies where in it, and how it is to be read. Raised with any change.
+_FORMAT = "2"
 
 
 class ForeignState(ValueError):
@@ -51,18 +56,12 @@ def start(
         Ours: stop through `Batches.finish`, so that no batch is cut in the middle.
     """
     batches = Batches(settings, champion, sink)
-    records = (
-        spark.readStream.format("kafka")
-        .options(**_kafka_options(settings.cluster))
-        .option("subscribe", f"{settings.topics.transactions},{settings.topics.labels}")
-        .option("groupIdPrefix", PREFIX)
-        .option("startingOffsets", "earliest")
-        .option("maxOffsetsPerTrigger", settings.most_records)
-        # As the trainer reads: what was aborted is in neither.
-        .option("kafka.isolation.level", "read_committed")
-        .option("failOnDataLoss", "true")
-        .load()
-    )
+    tasks = spark.sparkContext.defaultParallelism
+    # A task costs more than the few records of a partition. So one reads several of these, and the
+    # labels, of which there are few, all go to one: in this order, to the last.
+    transactions = _records(spark, settings, settings.topics.transactions).coalesce(tasks)
+    labels = _records(spark, settings, settings.topics.labels).coalesce(1)
+    records = transactions.union(labels).coalesce(tasks)
     query = (
         records.writeStream.queryName(NAME)
         # By its scheme: a cluster may have another file system as its default.
@@ -71,6 +70,28 @@ def start(
         .start()
     )
     return query, batches
+
+
+def _records(spark: SparkSession, settings: Settings, topic: str) -> DataFrame:
+    return (
+        spark.readStream.format("kafka")
+        .options(**_kafka_options(settings.cluster))
+        .option("subscribe", topic)
+        .option("groupIdPrefix", PREFIX)
+        .option("startingOffsets", "earliest")
+        .option("maxOffsetsPerTrigger", settings.most_records)
+        # As the trainer reads: what was aborted is in neither.
+        .option("kafka.isolation.level", "read_committed")
+        .option("failOnDataLoss", "true")
+        .load()
+        .select(
+            "topic",
+            "partition",
+            "offset",
+            sf.unix_millis("timestamp").alias("appended_ms"),
+            "value",
+        )
+    )
 
 
 def _kafka_options(cluster: Cluster) -> dict[str, str]:
@@ -123,19 +144,16 @@ class Batches:
                 bundle.digest: spark.sparkContext.broadcast(self._champion.files(bundle))
             }
         model = self._models[bundle.digest]
-        of_cards = card_task(settings, batch)
-        of_merchants = merchant_task(settings, bundle.version, bundle.digest, model)
-        return (
-            records.select(
-                "topic",
-                "partition",
-                "offset",
-                (sf.unix_millis("timestamp")).alias("appended_ms"),
-                "value",
+        *between, _ = shared_keys(settings.feature_set)
+        handed_on = from_arrow_schema(HANDED_ON)
+        rows = records.mapInArrow(first_task(settings, batch), handed_on)
+        for key in between:
+            rows = rows.repartitionById(pin.shards, "bucket").mapInArrow(
+                key_task(settings, batch, key), handed_on
             )
-            .mapInArrow(of_cards, from_arrow_schema(HANDED_ON))
-            .repartition(pin.shards, "bucket")
-            .mapInArrow(writing_task(of_merchants, self._sink, batch), from_arrow_schema(WRITTEN))
+        scoring = scoring_task(settings, batch, bundle.version, bundle.digest, model)
+        return rows.repartitionById(pin.shards, "bucket").mapInArrow(
+            writing_task(scoring, self._sink, batch), from_arrow_schema(WRITTEN)
         )
 
 
@@ -153,6 +171,7 @@ def claim(settings: Settings) -> str:
         If it is bound to others.
     """
     ours = {
+        "format": _FORMAT,
         "feature_set": settings.feature_set.identity,
         "transactions": settings.topics.transactions,
         "labels": settings.topics.labels,

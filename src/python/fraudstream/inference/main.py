@@ -14,7 +14,7 @@ from fraudstream.cli.folders import default_cache
 from fraudstream.cli.stopping import stop_requests
 from fraudstream.cli.tracking import credentials_withheld
 from fraudstream.cli.tracking import tracking_options
-from fraudstream.features.definitions import DEFAULT
+from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.cluster import find_spark
 from fraudstream.inference.cluster import require_java
 from fraudstream.inference.cluster import require_master

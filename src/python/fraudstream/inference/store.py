@@ -1,4 +1,4 @@
-"""What the stream remembers: the recent history of each card and merchant, outside of Spark.
+"""What the stream remembers: the recent history of each card, merchant and so on, outside of Spark.
 
 A store is read and written in bulk, for the keys of a batch. Records are appended only where the
 transaction is not there yet, so that repeating a batch changes nothing; features are computed as
@@ -6,14 +6,17 @@ of each event, so that it does not matter that the store already holds later one
 
 The embedded store keeps an LMDB environment for each owner: one of a topic's partitions for cards,
 one bucket of merchants. Spark never works on one owner in two tasks at once, so that writers do
-not wait for one another.
+not wait for one another. A task that Spark has given up may live on, and must not undo what came
+after it: a store takes nothing of a batch that is older than the last one it has taken.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
-from collections.abc import Sequence
 from dataclasses import dataclass
 import functools
 from pathlib import Path
+import socket
+from typing import NamedTuple
 from typing import Protocol
 
 import lmdb
@@ -22,12 +25,46 @@ import numpy.typing as npt
 
 from fraudstream.features.history import Events
 from fraudstream.features.history import Int64
-
-Records = npt.NDArray[np.void]
+from fraudstream.inference.bounds import Records
 
 #: The most that one environment may grow to. The file is sparse: this reserves no disk.
 _MAP_BYTES = 1 << 38
 _CLOCK_KEY = b"\x00partition clock"
+_BATCH_KEY = b"\x00batch"
+
+#: How many buckets the keys of one kind are spread over: the most tasks that can share a step.
+BUCKETS = 16
+
+
+class OlderBatch(RuntimeError):
+    """A batch came to write after a later one had: its task was given up, or progress was lost."""
+
+
+class StateElsewhere(ValueError):
+    """State is embedded, on the driver's machine, and this is another one."""
+
+
+class Machine(NamedTuple):
+    """What tells one machine's run from any other's.
+
+    Attributes
+    ----------
+    host
+        Its name.
+    boot
+        The kernel's random id of its run.
+    """
+
+    host: str
+    boot: str
+
+
+@functools.cache
+def this_machine() -> Machine:
+    """Return the machine that this process runs on."""
+    return Machine(
+        socket.gethostname(), Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    )
 
 
 @dataclass(frozen=True)
@@ -70,42 +107,69 @@ class Layout:
             records["key"].copy(),
             records["time_us"].copy(),
             records["arrival"].copy(),
-            {name: records[name].copy() for name in (*self.numbers, *self.identities)},
+            {
+                name: records[name].copy()
+                for name in ("transaction", *self.numbers, *self.identities)
+            },
         )
 
 
 class Store(Protocol):
-    """The seam behind which state is kept. One instance serves one owner's keys."""
+    """The seam behind which state is kept."""
 
-    def read(self, keys: Sequence[str], layout: Layout) -> Records:
-        """Return all records of `keys`, in the order in which they were appended, key by key."""
-        ...
-
-    def append(self, keys: Mapping[int, str], records: Records, before_us: int) -> None:
-        """Keep `records`, and of their keys nothing whose time lies before `before_us`.
+    def read(self, keys: Mapping[int, str], layout: Layout) -> Records:
+        """Return all records of `keys`, in the order in which they were appended, key by key.
 
         Parameters
         ----------
         keys
-            The name of each key that `records` has.
-        records
-            All that is to be known of these keys, as `read` gave it with what is new appended.
-        before_us
-            Microseconds since the epoch.
+            The keys and their names.
+        layout
+            With which they were written.
         """
         ...
+
+    def append(self, batch: int, keys: Mapping[int, str], records: Records) -> None:
+        """Keep `records`, and of their keys nothing else.
+
+        Parameters
+        ----------
+        batch
+            Number of the micro-batch.
+        keys
+            The keys and their names; one that has no record is forgotten.
+        records
+            All that is to be known of these keys: what `read` gave with what is new behind it,
+            less what need not be kept.
+
+        Raises
+        ------
+        OlderBatch
+            If a later batch was there before. Nothing is changed then.
+        """
+        ...
+
+
+class PartitionStore(Store, Protocol):
+    """A store of one partition of a topic, which has a clock."""
 
     def clock_before(self, batch: int) -> int | None:
         """Return the partition clock as it stood before `batch`, or ``None`` at the beginning."""
         ...
 
     def keep_clock(self, batch: int, clock_us: int) -> None:
-        """Remember the partition clock as it stands after `batch`."""
+        """Remember the partition clock as it stands after `batch`.
+
+        Raises
+        ------
+        OlderBatch
+            See `Store.append`.
+        """
         ...
 
 
 class EmbeddedStore:
-    """A `Store` in a folder of this machine.
+    """A `PartitionStore` in a folder of this machine.
 
     Survives the kill of any process that uses it. A folder serves one stream at a time.
 
@@ -128,22 +192,22 @@ class EmbeddedStore:
         # Workers that were killed while they read hold places that only so many can have.
         self._environment.reader_check()
 
-    def read(self, keys: Sequence[str], layout: Layout) -> Records:
+    def read(self, keys: Mapping[int, str], layout: Layout) -> Records:
         """See `Store.read`."""
         with self._environment.begin(buffers=True) as transaction:
-            packed = b"".join(transaction.get(key.encode(), b"") for key in keys)
+            packed = b"".join(transaction.get(name.encode(), b"") for name in keys.values())
         return np.frombuffer(packed, dtype=layout.dtype)
 
-    def append(self, keys: Mapping[int, str], records: Records, before_us: int) -> None:
+    def append(self, batch: int, keys: Mapping[int, str], records: Records) -> None:
         """See `Store.append`."""
-        kept = records[records["time_us"] >= before_us]
         # Stable: a key's records stay in the order in which they came.
-        kept = kept[np.argsort(kept["key"], kind="stable")]
+        kept = records[np.argsort(records["key"], kind="stable")]
         packed = kept.tobytes()
         size = kept.dtype.itemsize
         found, starts = np.unique(kept["key"], return_index=True)
         stops = np.append(starts, len(kept))[1:]
         with self._environment.begin(write=True) as transaction:
+            self._take(transaction, batch)
             for key in keys.keys() - set(found.tolist()):
                 transaction.delete(keys[key].encode())
             for key, start, stop in zip(
@@ -161,10 +225,23 @@ class EmbeddedStore:
     def keep_clock(self, batch: int, clock_us: int) -> None:
         """See `Store.keep_clock`."""
         with self._environment.begin(write=True) as transaction:
+            self._take(transaction, batch)
             clocks = self._clocks(transaction.get(_CLOCK_KEY, b""))
             # Only the last batch can be repeated: one earlier clock is enough.
             kept = [*[entry for entry in clocks if entry[0] < batch][-1:], (batch, clock_us)]
             transaction.put(_CLOCK_KEY, np.array(kept, dtype=np.int64).tobytes())
+
+    def _take(self, transaction: lmdb.Transaction, batch: int) -> None:
+        """See that no later batch was there, and that no earlier one comes."""
+        last = int.from_bytes(transaction.get(_BATCH_KEY, b""), "big")
+        if batch < last:
+            raise OlderBatch(
+                f"{self._environment.path()}: expected batch {last} or a later one, got {batch}: "
+                "either this task was given up and its batch repeated, and all is well; or the "
+                "checkpoint's folder progress was removed or is an older copy, and then another "
+                "--checkpoint is needed"
+            )
+        transaction.put(_BATCH_KEY, batch.to_bytes(8, "big"))
 
     @staticmethod
     def _clocks(packed: bytes) -> list[tuple[int, int]]:
@@ -176,3 +253,45 @@ class EmbeddedStore:
 def open_embedded(folder: Path) -> EmbeddedStore:
     """Return this process's store in `folder`: LMDB allows a process to open one only once."""
     return EmbeddedStore(folder)
+
+
+class Buckets:
+    """A `Store` of all keys of one kind, each of which lies in the store of its bucket.
+
+    Parameters
+    ----------
+    bucket
+        Gives the store of a bucket.
+    """
+
+    def __init__(self, bucket: Callable[[int], Store]) -> None:
+        self._bucket = bucket
+
+    def read(self, keys: Mapping[int, str], layout: Layout) -> Records:
+        """See `Store.read`."""
+        found = [self._bucket(number).read(some, layout) for number, some in _spread(keys).items()]
+        return np.concatenate([np.zeros(0, layout.dtype), *found])
+
+    def append(self, batch: int, keys: Mapping[int, str], records: Records) -> None:
+        """See `Store.append`."""
+        bucket = bucket_of(records["key"])
+        for number, some in _spread(keys).items():
+            self._bucket(number).append(batch, some, records[bucket == number])
+
+
+def bucket_of(key: Int64) -> Int64:
+    """Return the bucket of each key.
+
+    Examples
+    --------
+    >>> bucket_of(np.array([1, 17, -1])).tolist()
+    [1, 1, 15]
+    """
+    return key % BUCKETS
+
+
+def _spread(keys: Mapping[int, str]) -> dict[int, dict[int, str]]:
+    found: dict[int, dict[int, str]] = {}
+    for key, name in keys.items():
+        found.setdefault(key % BUCKETS, {})[key] = name
+    return found

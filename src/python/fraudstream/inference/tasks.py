@@ -1,4 +1,4 @@
-"""What runs on Spark's workers: the tasks of a batch, between Arrow and the two steps.
+"""What runs on Spark's workers: the tasks of a batch, between Arrow and the steps.
 
 Kept apart from the job, so that a worker loads neither Spark's SQL nor the registry's client.
 """
@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from dataclasses import field
 import functools
 import gc
+from itertools import groupby
+from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 import tempfile
 from typing import Protocol
@@ -20,20 +24,32 @@ import pyarrow as pa
 from pyspark import TaskContext
 
 from fraudstream.features.definitions import FeatureSet
-from fraudstream.inference.scoring import HANDED_ON
 from fraudstream.inference.scoring import Destinations
-from fraudstream.inference.scoring import card_step
-from fraudstream.inference.scoring import label_step
-from fraudstream.inference.scoring import merchant_step
+from fraudstream.inference.scoring import results
 from fraudstream.inference.sink import Sink
+from fraudstream.inference.steps import HANDED_ON
+from fraudstream.inference.steps import card_step
+from fraudstream.inference.steps import key_step
+from fraudstream.inference.steps import label_step
+from fraudstream.inference.steps import portions
+from fraudstream.inference.steps import shared_keys
+from fraudstream.inference.store import Buckets
+from fraudstream.inference.store import EmbeddedStore
+from fraudstream.inference.store import Machine
+from fraudstream.inference.store import StateElsewhere
 from fraudstream.inference.store import open_embedded
+from fraudstream.inference.store import this_machine
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 from fraudstream.model.bundle import Bundle
 from fraudstream.model.bundle import load_bundle
+from fraudstream.schema.decoding import Decoded
 from fraudstream.schema.decoding import concatenate
 from fraudstream.schema.decoding import decode_labels
 from fraudstream.schema.decoding import decode_transactions
+
+#: How many rows the features are computed of at once; bounds a worker's memory.
+_ROWS_AT_ONCE = 100_000
 
 Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
@@ -55,9 +71,11 @@ class Settings:
     feature_set
         What is served. The checkpoint belongs to it: another one needs another checkpoint.
     most_records
-        The most records that one batch reads, over all partitions.
+        The most records that one batch reads of a topic, over all partitions.
     share_of_features
         The share of transactions whose features go out with the score.
+    machine
+        Where the state is: that of the driver.
     """
 
     cluster: Cluster
@@ -66,6 +84,7 @@ class Settings:
     feature_set: FeatureSet
     most_records: int
     share_of_features: float
+    machine: Machine = field(default_factory=this_machine)
 
     @property
     def state(self) -> Path:
@@ -82,66 +101,113 @@ class Model(Protocol):
         ...
 
 
-def card_task(settings: Settings, batch: int) -> Task:
-    """Return the task of the first step: one partition of one topic."""
+def first_task(settings: Settings, batch: int) -> Task:
+    """Return the task of the first step: some partitions of topics, one after the other."""
 
     def task(records: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        # A task reads one partition of one topic. What it computes depends on all its records, so
-        # they are brought together first; decoding as they come keeps that small.
-        parts, lengths, values, offsets = [], [], [], []
-        place = None
-        for some in records:
-            if some.num_rows == 0:
-                continue
-            place = place or (some["topic"][0].as_py(), some["partition"][0].as_py())
-            decode = decode_labels if place[0] == settings.topics.labels else decode_transactions
-            came = some["value"].to_pylist()
-            parts.append(decode(came, some["appended_ms"].to_numpy()))
-            lengths.append(len(came))
-            offsets.append(some["offset"].to_numpy())
-            values += came
-        if place is None:
-            return
-        store = open_embedded(settings.state / f"{place[0]}-{place[1]}")
-        decoded = concatenate(parts, lengths)
-        if place[0] == settings.topics.labels:
-            rows = label_step(decoded, values, place, np.concatenate(offsets), batch, store)
-        else:
-            rows = card_step(
-                settings.feature_set, decoded, values, place, np.concatenate(offsets), batch, store
-            )
+        for place, parts in groupby(_by_place(records), key=itemgetter(0)):
+            rows = _first_step(settings, batch, place, (part for _, part in parts))
+            yield from rows.combine_chunks().to_batches()
         _settle()
-        yield from rows.combine_chunks().to_batches()
 
     return task
 
 
-def merchant_task(settings: Settings, version: str, digest: str, model: Model) -> Task:
-    """Return the task of the second step: some buckets of merchants."""
-    to = Destinations(
-        settings.topics.scores, settings.topics.predicted, settings.topics.dead_letters
+def _by_place(
+    records: Iterable[pa.RecordBatch],
+) -> Iterator[tuple[tuple[str, int], pa.RecordBatch]]:
+    """Yield records with the topic and the partition that they come from."""
+    for some in records:
+        topic = some["topic"].dictionary_encode()
+        partition = some["partition"].to_numpy()
+        names, number = topic.dictionary.to_pylist(), topic.indices.to_numpy()
+        begins = [0] * (some.num_rows > 0)
+        begins += (np.flatnonzero(np.diff(number) | np.diff(partition)) + 1).tolist()
+        for begin, end in pairwise([*begins, some.num_rows]):
+            yield (names[number[begin]], int(partition[begin])), some.slice(begin, end - begin)
+
+
+def _first_step(
+    settings: Settings, batch: int, place: tuple[str, int], records: Iterable[pa.RecordBatch]
+) -> pa.Table:
+    # What is computed depends on all records of the partition, so they are brought together first;
+    # decoding as they come keeps that small.
+    is_label = place[0] == settings.topics.labels
+    decode = decode_labels if is_label else decode_transactions
+    parts: list[Decoded] = []
+    originals: list[bytes | None] = []
+    offsets = []
+    for some in records:
+        values = some["value"].to_pylist()
+        parts.append(decode(values, some["appended_ms"].to_numpy()))
+        originals += [values[rejection.row] for rejection in parts[-1].rejections]
+        offsets.append(some["offset"].to_numpy())
+    return (label_step if is_label else card_step)(
+        settings.feature_set,
+        concatenate(parts, [len(some) for some in offsets]),
+        originals,
+        place,
+        np.concatenate(offsets),
+        batch,
+        _open(settings, f"{place[0]}-{place[1]}"),
     )
 
+
+def key_task(settings: Settings, batch: int, key: str) -> Task:
+    """Return the task of a further step but the last: some buckets of a key."""
+    step = _key_step(settings, batch, key)
+
     def task(records: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        batches = [some for some in records if some.num_rows]
-        if not batches:
-            return
-        rows = pa.Table.from_batches(batches).cast(HANDED_ON)
-        bundle = _bundle(version, digest, model)
-        buckets = rows["bucket"].to_numpy()
-        for bucket in np.unique(buckets).tolist():
-            results = merchant_step(
-                settings.feature_set,
-                bundle,
-                rows.filter(pa.array(buckets == bucket)),
-                open_embedded(settings.state / f"merchants-{bucket}"),
-                to,
-                settings.share_of_features,
-            )
-            yield from results.combine_chunks().to_batches()
+        for rows in _handed_on(records):
+            yield from step(rows).combine_chunks().to_batches()
         _settle()
 
     return task
+
+
+def scoring_task(settings: Settings, batch: int, version: str, digest: str, model: Model) -> Task:
+    """Return the task of the last step: it scores, too."""
+    step = _key_step(settings, batch, shared_keys(settings.feature_set)[-1])
+    topics = settings.topics
+    to = Destinations(topics.scores, topics.predicted, topics.dead_letters)
+
+    def task(records: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for rows in _handed_on(records):
+            bundle = _bundle(version, digest, model)
+            out = results(settings.feature_set, bundle, step(rows), to, settings.share_of_features)
+            yield from out.combine_chunks().to_batches()
+        _settle()
+
+    return task
+
+
+def _key_step(settings: Settings, batch: int, key: str) -> Callable[[pa.Table], pa.Table]:
+    def step(rows: pa.Table) -> pa.Table:
+        store = Buckets(lambda bucket: _open(settings, f"by-{key}-{bucket}"))
+        return key_step(settings.feature_set, key, rows, batch, store)
+
+    return step
+
+
+def _handed_on(records: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    batches = [some for some in records if some.num_rows]
+    if batches:
+        yield from portions(pa.Table.from_batches(batches).cast(HANDED_ON), _ROWS_AT_ONCE)
+
+
+def _open(settings: Settings, name: str) -> EmbeddedStore:
+    """Return a store of the stream, if it is on this machine.
+
+    Executors are asked where they are when the stream starts. One that comes later to another
+    machine would find nothing in its folders, and go on from that.
+    """
+    here = this_machine()
+    if here != settings.machine:
+        raise StateElsewhere(
+            f"state is embedded, on {settings.machine.host}, where the driver runs, and this task "
+            f"runs on {here.host}: use workers on {settings.machine.host} only"
+        )
+    return open_embedded(settings.state / name)
 
 
 def shard_at_hand() -> int:

@@ -88,6 +88,9 @@ class Manifest:
         A score at or over it is an alert; in [0, 1].
     threshold_policy
         How the threshold was chosen, in words.
+    threshold_figures
+        What it rests on: what it gave on the rows on which it was chosen, such as
+        ``alerts_per_day`` and ``precision``.
     label_delay
         How long after its transaction a label may be used, at the earliest, in training.
     metrics
@@ -106,6 +109,7 @@ class Manifest:
     feature_names: tuple[str, ...]
     threshold: float
     threshold_policy: str
+    threshold_figures: Mapping[str, float]
     label_delay: timedelta
     metrics: Mapping[str, float]
     training: Mapping[str, Any]
@@ -224,7 +228,11 @@ def write_bundle(
             "names": list(manifest.feature_names),
             "usual_values": list(manifest.usual_values),
         },
-        "threshold": {"value": manifest.threshold, "policy": manifest.threshold_policy},
+        "threshold": {
+            "value": manifest.threshold,
+            "policy": manifest.threshold_policy,
+            "figures": dict(manifest.threshold_figures),
+        },
         "label_delay_s": manifest.label_delay.total_seconds(),
         "metrics": dict(manifest.metrics),
         "training": dict(manifest.training),
@@ -382,6 +390,7 @@ def _manifest(document: Mapping[str, Any]) -> Manifest:
         feature_names=names,
         threshold=threshold,
         threshold_policy=str(document["threshold"]["policy"]),
+        threshold_figures=dict(document["threshold"]["figures"]),
         label_delay=timedelta(seconds=document["label_delay_s"]),
         metrics=dict(document["metrics"]),
         training=dict(document["training"]),

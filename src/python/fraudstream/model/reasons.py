@@ -7,14 +7,14 @@ because features of one group say the same thing in different windows, and where
 the others still speak.
 """
 
-from collections.abc import Mapping
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from fraudstream.features.definitions import FeatureSet
 from fraudstream.model.bundle import Bundle
+from fraudstream.model.sentences import Narrator
 
 #: Rows explained at a time: each becomes a row per group.
 _ROWS_AT_A_TIME = 1024
@@ -35,17 +35,23 @@ class Reason:
         That feature's value in the transaction; ``None`` if it is absent.
     contribution
         By how much the score falls when the whole group is set to its usual values; above 0.
+    usual, usual_of, sentence
+        What is normal, for whom, and value and normal in words; see
+        `fraudstream.model.sentences.Told`.
     """
 
     group: str
     feature: str
     value: float | None
     contribution: float
+    usual: float | None
+    usual_of: str
+    sentence: str
 
 
 def strongest(
     bundle: Bundle,
-    groups: Mapping[str, Sequence[int]],
+    feature_set: FeatureSet,
     features: npt.NDArray[np.floating],
     limit: int = 3,
 ) -> list[list[Reason]]:
@@ -58,9 +64,9 @@ def strongest(
     ----------
     bundle
         The model that gave the scores.
-    groups
-        Columns of each group, as `FeatureSet.groups` gives them. Equal contributions are listed in
-        this order.
+    feature_set
+        The features of the model. Groups of equal contributions are listed in the order in which
+        the set has them.
     features
         The rows, shape (n, k), as `Bundle.score` takes them.
     limit
@@ -73,7 +79,7 @@ def strongest(
     """
     explained: list[list[Reason]] = []
     for start in range(0, len(features), _ROWS_AT_A_TIME):
-        explained += _explain(bundle, groups, features[start : start + _ROWS_AT_A_TIME], limit)
+        explained += _explain(bundle, feature_set, features[start : start + _ROWS_AT_A_TIME], limit)
     return explained
 
 
@@ -99,11 +105,12 @@ def usual_values(
 
 def _explain(
     bundle: Bundle,
-    groups: Mapping[str, Sequence[int]],
+    feature_set: FeatureSet,
     features: npt.NDArray[np.floating],
     limit: int,
 ) -> list[list[Reason]]:
     rows, width = features.shape
+    groups = feature_set.groups
     names = list(groups)
     members = np.zeros((len(names), width), dtype=bool)
     for number, name in enumerate(names):
@@ -125,17 +132,22 @@ def _explain(
     by_feature[pair, column] = single
     best = np.argmax(by_feature, axis=1) if len(by_feature) else np.empty(0, dtype=np.int64)
 
+    narrator = Narrator(feature_set, bundle.usual_values)
     explained: list[list[Reason]] = [[] for _ in range(rows)]
     for row, group, column_of_best in zip(
         chosen_row.tolist(), chosen_group.tolist(), best.tolist(), strict=True
     ):
         value = float(features[row, column_of_best])
+        told = narrator.tell(features[row], column_of_best)
         explained[row].append(
             Reason(
                 group=names[group],
                 feature=bundle.feature_names[column_of_best],
                 value=None if np.isnan(value) else value,
                 contribution=float(losses[row, group]),
+                usual=told.usual,
+                usual_of=told.usual_of,
+                sentence=told.sentence,
             )
         )
     return explained

@@ -15,16 +15,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraudstream.schema.timestamps import CLOCK_TOLERANCE
 from fraudstream.schema.timestamps import duration_us
+from fraudstream.schema.validation import EARLIER_PREDICTION
 from fraudstream.schema.validation import LABEL
 from fraudstream.schema.validation import PREDICTION
 from fraudstream.schema.validation import TRANSACTION
 from fraudstream.schema.validation import InvalidDocument
 from fraudstream.schema.validation import validator
-
-#: How far an event time may lie after the broker's append time: clocks differ, the future does not
-#: happen early. Beyond it a record is refused, so that it can neither block nor poison a window.
-CLOCK_TOLERANCE = timedelta(minutes=5)
 
 _TRANSACTION_FIELDS = pa.schema(
     [
@@ -124,35 +122,38 @@ def decode_transactions(
     >>> [(r.row, r.reason.split(":")[0]) for r in decoded.rejections]
     [(1, 'expected a JSON document')]
     """
-    return _decode(values, appended_ms, TRANSACTION, _TRANSACTION_FIELDS, ("event_time",))
+    return _decode(values, appended_ms, (TRANSACTION,), _TRANSACTION_FIELDS, ("event_time",))
 
 
 def decode_labels(values: Sequence[bytes | None], appended_ms: npt.NDArray[np.int64]) -> Decoded:
     """Decode records of the topic of labels; see `decode_transactions`."""
-    return _decode(values, appended_ms, LABEL, _LABEL_FIELDS, ("event_time", "labelled_at"))
+    return _decode(values, appended_ms, (LABEL,), _LABEL_FIELDS, ("event_time", "labelled_at"))
 
 
 def decode_predictions(
     values: Sequence[bytes | None], appended_ms: npt.NDArray[np.int64]
 ) -> Decoded:
-    """Decode records of the topics of scores and alerts; see `decode_transactions`."""
-    return _decode(values, appended_ms, PREDICTION, _PREDICTION_FIELDS, ("event_time",))
+    """Decode records of the topics of scores and alerts, also of the version before the present.
+
+    See `decode_transactions`.
+    """
+    versions = (PREDICTION, EARLIER_PREDICTION)
+    return _decode(values, appended_ms, versions, _PREDICTION_FIELDS, ("event_time",))
 
 
 def _decode(
     values: Sequence[bytes | None],
     appended_ms: npt.NDArray[np.int64],
-    schema: str,
+    versions: Sequence[str],
     fields: pa.Schema,
     times: tuple[str, ...],
 ) -> Decoded:
-    parse = validator(schema).parse
     documents: list[dict[str, Any]] = []
     rows: list[int] = []
     rejections: list[Rejection] = []
     for row, value in enumerate(values):
         try:
-            documents.append(parse(value))
+            documents.append(_parse(value, versions))
             rows.append(row)
         except InvalidDocument as error:
             rejections.append(Rejection(row, str(error)))
@@ -180,6 +181,20 @@ def _decode(
         table = table.filter(pa.array(possible))
         index = index[possible]
     return Decoded(table, index, rejections)
+
+
+def _parse(value: bytes | None, versions: Sequence[str]) -> dict[str, Any]:
+    """Return a document that is valid by one of the versions; the first says why one is not."""
+    latest, *earlier = versions
+    try:
+        return validator(latest).parse(value)
+    except InvalidDocument:
+        for name in earlier:
+            try:
+                return validator(name).parse(value)
+            except InvalidDocument:
+                continue
+        raise
 
 
 def concatenate(parts: Sequence[Decoded], lengths: Sequence[int]) -> Decoded:

@@ -17,7 +17,9 @@ import orjson
 
 TRANSACTION = "transaction.v1"
 LABEL = "label.v1"
-PREDICTION = "prediction.v1"
+PREDICTION = "prediction.v2"
+#: What was written before reasons had sentences; a topic may still hold it.
+EARLIER_PREDICTION = "prediction.v1"
 DEAD_LETTER = "dead_letter.v1"
 
 _SHOWN_CHARACTERS = 180

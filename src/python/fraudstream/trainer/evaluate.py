@@ -1,8 +1,7 @@
-"""Figures of merit, and the threshold: pure functions of scores, labels and amounts."""
+"""Figures of merit: pure functions of scores, labels and amounts."""
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +15,6 @@ from fraudstream.trainer.dataset import compromised
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-
-#: What an analyst's look at one alert costs, in the unit of the amounts.
-INVESTIGATION_COST = 5.0
 
 _DAY_US = duration_us(timedelta(days=1))
 
@@ -55,59 +51,6 @@ class Judged:
         return len(self.score)
 
 
-@dataclass(frozen=True)
-class Threshold:
-    """A score at or over `value` is an alert; `policy` says how the value was chosen."""
-
-    value: float
-    policy: str
-
-
-class ThresholdPolicy(Protocol):
-    """A way to choose the threshold."""
-
-    def choose(self, judged: Judged) -> Threshold:
-        """Choose it on rows that no figure is reported on."""
-
-
-@dataclass(frozen=True)
-class PrecisionFloor:
-    """The most recall among the thresholds at which at least `minimum` of the alerts are frauds.
-
-    Where no threshold reaches `minimum`, the one with the highest precision, and it says so.
-
-    Examples
-    --------
-    >>> rows = Judged(
-    ...     score=np.array([0.9, 0.8, 0.7, 0.1]), is_fraud=np.array([True, False, True, False]),
-    ...     amount=np.ones(4), day=np.zeros(4, dtype=int), card=np.arange(4),
-    ...     compromised=np.zeros(4, dtype=bool))
-    >>> PrecisionFloor(0.6).choose(rows).value
-    0.7
-    >>> PrecisionFloor(0.8).choose(rows).value
-    0.9
-    """
-
-    minimum: float = 0.80
-
-    def choose(self, judged: Judged) -> Threshold:
-        """See `ThresholdPolicy`."""
-        thresholds, frauds, alerts = _steps(judged)
-        precision = frauds / alerts
-        reaching = np.flatnonzero(precision >= self.minimum)
-        if len(reaching):
-            # The lowest threshold has the most recall.
-            return Threshold(
-                float(thresholds[reaching[-1]]),
-                f"largest recall at a precision of at least {self.minimum:.2f}",
-            )
-        best = int(np.argmax(precision))
-        return Threshold(
-            float(thresholds[best]),
-            f"highest precision, {precision[best]:.2f}: none reaches {self.minimum:.2f}",
-        )
-
-
 def judge(dataset: Labelled, rows: Mask, begin_us: int, score: Float64) -> Judged:
     """Bring some rows of a data set together with their scores.
 
@@ -132,7 +75,7 @@ def judge(dataset: Labelled, rows: Mask, begin_us: int, score: Float64) -> Judge
     )
 
 
-def metrics(judged: Judged, threshold: float) -> dict[str, float]:
+def metrics(judged: Judged, threshold: float, investigation_cost: float) -> dict[str, float]:
     """Return all figures of merit, by the names under which they are logged.
 
     ``average_precision``, ``roc_auc``
@@ -161,7 +104,7 @@ def metrics(judged: Judged, threshold: float) -> dict[str, float]:
         "precision": caught / alerts if alerts else 0.0,
         "recall": caught / frauds,
         "alerts": float(alerts),
-        "money_saved": money_saved(judged, threshold),
+        "money_saved": money_saved(judged, threshold, investigation_cost),
         "money_at_stake": float(judged.amount[judged.is_fraud].sum()),
         "rows": float(len(judged)),
         "frauds": float(frauds),
@@ -175,7 +118,7 @@ def average_precision(judged: Judged) -> float:
 
 def recall_at_false_positive_rate(judged: Judged, rate: float) -> float:
     """Return the most recall among thresholds that flag at most `rate` of the legitimate rows."""
-    _, frauds, alerts = _steps(judged)
+    _, frauds, alerts = steps(judged)
     legitimate = np.count_nonzero(~judged.is_fraud)
     allowed = alerts - frauds <= rate * legitimate
     return float(np.max(frauds[allowed], initial=0) / np.count_nonzero(judged.is_fraud))
@@ -216,29 +159,27 @@ def card_precision(judged: Judged, top: int) -> float:
     return float(np.mean(precisions))
 
 
-def money_saved(judged: Judged, threshold: float, cost: float = INVESTIGATION_COST) -> float:
-    """Return the amounts of the frauds flagged, less `cost` for each alert.
+def money_saved(judged: Judged, threshold: float, investigation_cost: float) -> float:
+    """Return the amounts of the frauds flagged, less `investigation_cost` for each alert.
 
-    In the unit of the amounts, which are added up whatever their currency; below 0 where alerts
+    `investigation_cost` is what an analyst's look at one alert costs. All is in the unit of the
+    amounts, which are added up as they are, whatever their currency; below 0 where alerts
     cost more than they save. It takes a flagged fraud as stopped, and its amount as what would
     have been lost.
     """
     alert = judged.score >= threshold
     stopped = judged.amount[alert & judged.is_fraud].sum()
-    return float(stopped - cost * np.count_nonzero(alert))
+    return float(stopped - investigation_cost * np.count_nonzero(alert))
 
 
-def trade_off(judged: Judged) -> tuple[Float64, Float64, Float64, Float64]:
-    """Return thresholds, falling, and the precision, recall and money saved at each."""
-    order = np.argsort(-judged.score, kind="stable")
-    thresholds, frauds, alerts = _steps(judged)
-    stopped = np.cumsum(np.where(judged.is_fraud, judged.amount, 0.0)[order])[alerts - 1]
-    recall = frauds / np.count_nonzero(judged.is_fraud)
-    return thresholds, frauds / alerts, recall, stopped - INVESTIGATION_COST * alerts
+def steps(judged: Judged) -> tuple[Float64, Int64, Int64]:
+    """Return each score that occurs, falling, and how many frauds and rows reach it.
 
-
-def _steps(judged: Judged) -> tuple[Float64, Int64, Int64]:
-    """Return each score that occurs, falling, and how many frauds and rows reach it."""
+    Returns
+    -------
+    scores, frauds, rows
+        Shape (k,) each, for k different scores.
+    """
     order = np.argsort(-judged.score, kind="stable")
     scores = judged.score[order]
     last = np.flatnonzero(np.append(np.diff(scores) != 0, True))

@@ -187,8 +187,10 @@ def choose_period(
     return period
 
 
-def evaluate(rows: Served, period: Period) -> list[Verdict]:
+def evaluate(rows: Served, period: Period, investigation_cost: float) -> list[Verdict]:
     """Judge every model version that served in a period, in the order of their numbers.
+
+    `investigation_cost` is what a look at an alert costs, in the unit of the amounts.
 
     The figures depend on the transactions of the period and the labels known by its
     `Period.known_until_us` alone: whoever evaluates it, and how often, gets the same.
@@ -196,12 +198,18 @@ def evaluate(rows: Served, period: Period) -> list[Verdict]:
     then = _as_known(rows, period)
     within = _within(then, period)
     return [
-        Verdict(version, digest, _figures(then, within & _of(then, version, digest), period))
+        Verdict(
+            version,
+            digest,
+            _figures(then, within & _of(then, version, digest), period, investigation_cost),
+        )
         for version, digest in _versions(then, within)
     ]
 
 
-def _figures(rows: Served, mine: Mask, period: Period) -> dict[str, float]:
+def _figures(
+    rows: Served, mine: Mask, period: Period, investigation_cost: float
+) -> dict[str, float]:
     judged = mine & (rows.known_us != NEVER)
     figures = {
         "scored": float(np.count_nonzero(mine)),
@@ -213,7 +221,9 @@ def _figures(rows: Served, mine: Mask, period: Period) -> dict[str, float]:
         return figures
     # A version brings one threshold for all that it scores.
     return figures | metrics(
-        judge(rows, judged, period.begin_us, rows.score[judged]), float(rows.threshold[mine][0])
+        judge(rows, judged, period.begin_us, rows.score[judged]),
+        float(rows.threshold[mine][0]),
+        investigation_cost,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC
 from datetime import datetime
 from datetime import timedelta
 import json
@@ -25,7 +26,7 @@ from fraudstream.cli.console import progress_bar
 from fraudstream.cli.console import run
 from fraudstream.cli.console import stderr
 from fraudstream.cli.tracking import tracking_options
-from fraudstream.features.definitions import DEFAULT
+from fraudstream.features.sets import DEFAULT
 from fraudstream.kafka.options import kafka_options
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
@@ -51,13 +52,22 @@ _ENVIRONMENT = {
 }
 
 
+_investigation_cost = option(
+    "--investigation-cost",
+    type=click.FloatRange(0),
+    default=5.0,
+    help="What a look at one alert costs, in the unit of the amounts.",
+)
+
+
 @click.group()
 def trainer() -> None:
     """Train the fraud detector on what the topics hold, and keep its versions.
 
     `train` reads transactions and labels from Kafka, computes features as the stream does, trains a
     network, judges it on later days, and registers it in MLflow. It becomes the champion, which
-    the stream serves, only if it is better than the present one on the same days.
+    the stream serves, only if it is better than the present one on the same days, beyond noise.
+    `promote` undoes that, or makes the choice by hand.
 
     `evaluate` judges the versions that have served, by the labels that have arrived since.
     """
@@ -97,8 +107,34 @@ def trainer() -> None:
 @option(
     "--min-precision",
     type=click.FloatRange(0, 1),
-    default=0.90,
-    help="The threshold gives the most recall with at least this precision.",
+    metavar="SHARE",
+    help="The threshold gives the most recall with at least this precision.  "
+    "[default: 0.9, where it is not chosen otherwise]",
+)
+@option(
+    "--alerts-per-day",
+    type=click.FloatRange(0, min_open=True),
+    metavar="NUMBER",
+    help="Or it gives the most recall with no more alerts than that, on average over the days.",
+)
+@option(
+    "--false-positive-rate",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Or it gives the most recall while no more of the legitimate transactions are alerts.",
+)
+@option(
+    "--least-cost",
+    is_flag=True,
+    help="Or it gives the least sum of the amounts of frauds missed and of investigation.",
+)
+@_investigation_cost
+@option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
+    default=0.95,
+    help="That the new model is better than the champion, if it is to replace it: the interval of "
+    "their difference lies above 0.",
 )
 @option("--seed", type=int, default=0, help="Of the weights and of all that is drawn.")
 @option("--epochs", type=click.IntRange(1), default=12, help="At most so many.")
@@ -121,7 +157,12 @@ def train(
     validation: timedelta,
     warm_up: timedelta,
     window: timedelta | None,
-    min_precision: float,
+    min_precision: float | None,
+    alerts_per_day: float | None,
+    false_positive_rate: float | None,
+    least_cost: bool,
+    investigation_cost: float,
+    confidence: float,
     seed: int,
     epochs: int,
     threads: int,
@@ -129,24 +170,37 @@ def train(
     as_json: bool,
     debug: bool,
 ) -> None:
-    """Train a model, register it, and make it the champion if it is better.
+    """Train a model, register it, and make it the champion if it is better beyond noise.
+
+    The threshold, over which a score is an alert, is chosen in one of four ways, on days on which
+    no figure is reported.
 
     \b
-    Example:
+    Examples:
       trainer.pex train --bootstrap-servers localhost:9092 --tracking-uri http://localhost:5000
+      trainer.pex train --alerts-per-day 200
     """
     from fraudstream.model.network import predict
+    from fraudstream.schema.timestamps import from_us
+    from fraudstream.trainer.challenge import Rows
+    from fraudstream.trainer.challenge import settle
     from fraudstream.trainer.dataset import split
-    from fraudstream.trainer.evaluate import PrecisionFloor
     from fraudstream.trainer.evaluate import judge
     from fraudstream.trainer.evaluate import metrics
     from fraudstream.trainer.packing import pack
     from fraudstream.trainer.pictures import draw
     from fraudstream.trainer.registry import Registry
-    from fraudstream.trainer.registry import settle
+    from fraudstream.trainer.thresholds import policy_of
+    from fraudstream.trainer.thresholds import trade_off
     from fraudstream.trainer.train import Settings
     from fraudstream.trainer.train import train as fit
 
+    policy = policy_of(
+        min_precision,
+        alerts_per_day,
+        false_positive_rate,
+        investigation_cost if least_cost else None,
+    )
     seconds: dict[str, float] = {}
     # What is out of reach is told before anything is read.
     cluster.require_topics((topics.transactions, topics.labels))
@@ -164,7 +218,9 @@ def train(
         "validation": validation,
         "warm_up": warm_up,
         "window": window or "all",
-        "min_precision": min_precision,
+        "threshold_policy": policy,
+        "investigation_cost": investigation_cost,
+        "confidence": confidence,
     }
     with registry.run(experiment, parameters) as run_id, _folder(work_dir) as folder:
         with _timed(seconds, "train"), progress_bar("training, epochs", epochs) as advance:
@@ -178,13 +234,24 @@ def train(
                 threads,
             )
         with _timed(seconds, "register"), stderr.status("evaluating and registering"):
-            selection = predict(trained.network, dataset.features[parts.selection])
-            chosen = PrecisionFloor(min_precision).choose(
-                judge(dataset, parts.selection, parts.validation_us, selection)
+            times = dataset.event_time_us
+            unlabelled = (times >= parts.validation_us) & (times < parts.report_us)
+            unlabelled &= ~parts.selection
+            found = trade_off(
+                judge(
+                    dataset,
+                    parts.selection,
+                    parts.validation_us,
+                    predict(trained.network, dataset.features[parts.selection]),
+                ),
+                (from_us(parts.report_us) - from_us(parts.validation_us)) / timedelta(days=1),
+                investigation_cost,
+                predict(trained.network, dataset.features[unlabelled]),
             )
+            chosen = policy.choose(found)
             scores = predict(trained.network, dataset.features[parts.report])
             judged = judge(dataset, parts.report, parts.report_us, scores)
-            figures = metrics(judged, chosen.value)
+            figures = metrics(judged, chosen.value, investigation_cost)
             bundle = pack(
                 folder / "bundle",
                 name=model_name,
@@ -201,22 +268,43 @@ def train(
             )
             pictures = folder / "pictures"
             pictures.mkdir(exist_ok=True)
-            for name, content in draw(judged, chosen.value).items():
+            for name, content in draw(judged, chosen, found).items():
                 (pictures / name).write_bytes(content)
             curves = {
                 "epoch.loss": [epoch.loss for epoch in trained.epochs],
                 "epoch.average_precision": [epoch.average_precision for epoch in trained.epochs],
             }
-            registry.log(run_id, curves, figures, pictures, folder / "bundle")
+            chosen_figures = {f"threshold.{name}": value for name, value in chosen.figures.items()}
+            registry.log(
+                run_id,
+                curves,
+                {**figures, **chosen_figures},
+                pictures,
+                folder / "bundle",
+            )
             version = registry.register(run_id, bundle)
             decision = settle(
                 registry,
                 bundle,
                 version,
                 DEFAULT,
-                dataset.features[parts.report],
-                dataset.is_fraud[parts.report],
+                Rows(
+                    dataset.features[parts.report],
+                    dataset.is_fraud[parts.report],
+                    dataset.card[parts.report],
+                    from_us(parts.report_us),
+                ),
+                confidence,
                 stderr.print,
+            )
+            registry.measure(run_id, decision.figures, datetime.now(UTC))
+            registry.describe(
+                run_id,
+                {
+                    "threshold": chosen.value,
+                    "champion_before": decision.rival.version if decision.rival else "none",
+                },
+                {"threshold_policy": chosen.policy, "decision": decision.reason},
             )
     _show(
         {
@@ -227,8 +315,10 @@ def train(
             "feature_set": bundle.feature_set,
             "is_champion": decision.is_promoted,
             "decision": decision.reason,
+            "challenge": decision.figures,
             "threshold": chosen.value,
             "threshold_policy": chosen.policy,
+            "threshold_figures": dict(chosen.figures),
             "average_precision": figures["average_precision"],
             "metrics": figures,
             "rows": {
@@ -265,6 +355,7 @@ def train(
     metavar="TIME",
     help="When the period ends.  [default: the last midnight, UTC, that is old enough]",
 )
+@_investigation_cost
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @debug_option
 def evaluate(
@@ -276,6 +367,7 @@ def evaluate(
     label_delay: timedelta,
     period: timedelta,
     until: datetime | None,
+    investigation_cost: float,
     as_json: bool,
     debug: bool,
 ) -> None:
@@ -314,7 +406,7 @@ def evaluate(
         scores, of_others = of_model(read[topics.scores].columns, model_name)
         rows = served(scores, read[topics.labels].columns)
         chosen = choose_period(rows, label_delay, period, to_us(until) if until else None)
-        verdicts = judge_all(rows, chosen)
+        verdicts = judge_all(rows, chosen, investigation_cost)
     begin, end = from_us(chosen.begin_us), from_us(chosen.end_us)
     versions = []
     with _timed(seconds, "register"), stderr.status("logging"):
@@ -357,20 +449,36 @@ def evaluate(
 
 @trainer.command()
 @tracking_options
-@option("--version", required=True, metavar="N", help="The version that shall serve.")
+@click.option("--version", metavar="N", help="The version that shall serve.")
+@click.option("--previous", is_flag=True, help="The one that served before the present champion.")
 @debug_option
-def promote(tracking_uri: str, model_name: str, version: str, debug: bool) -> None:
+def promote(
+    tracking_uri: str, model_name: str, version: str | None, previous: bool, debug: bool
+) -> None:
     """Make a version the champion, by hand: forward, or back to an earlier one.
 
-    The bundle is checked first: one that the stream would refuse is refused here.
+    The bundle is checked first: one that the stream would refuse is refused here. The stream
+    goes over to it within seconds.
+
+    \b
+    Examples:
+      trainer.pex promote --version 3
+      trainer.pex promote --previous
     """
     from fraudstream.model.bundle import load_bundle
     from fraudstream.trainer.registry import Registry
+    from fraudstream.trainer.registry import UnknownVersion
 
+    if previous == (version is not None):
+        raise click.UsageError("expected either --version N or --previous")
     registry = Registry(tracking_uri, model_name)
+    before = registry.champion()
+    if version is None:
+        if before is None:
+            raise UnknownVersion(f"{model_name} has no champion: name a version with --version")
+        version = registry.replaced(before)
     with tempfile.TemporaryDirectory(prefix="fraudstream-") as folder:
         load_bundle(registry.fetch(version, Path(folder)), DEFAULT, version)
-    before = registry.champion()
     registry.promote(version, f"by hand, after {f'version {before}' if before else 'none'}")
     click.echo(f"version {version} of {model_name} is the champion", err=True)
 
@@ -392,12 +500,13 @@ def models(tracking_uri: str, model_name: str, as_json: bool, debug: bool) -> No
         raise UnknownVersion(
             f"{tracking_uri} has no version of {model_name}: train one with `trainer.pex train`"
         )
-    table = Table("version", "champion", "average precision", "registered", "decision")
+    table = Table("version", "champion", "average precision", "threshold", "registered", "decision")
     for version in versions:
         table.add_row(
             version.number,
             "yes" if version.is_champion else "",
-            "" if version.average_precision is None else f"{version.average_precision:.4f}",
+            _figure(version.average_precision),
+            _figure(version.threshold),
             f"{version.created:%Y-%m-%d %H:%M} UTC",
             version.decision,
         )
@@ -451,6 +560,8 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
     for name, value in result["metrics"].items():
         table.add_row(name, _figure(value))
     table.add_row("threshold", f"{result['threshold']:.4f} ({result['threshold_policy']})")
+    for name, value in result["threshold_figures"].items():
+        table.add_row(f"  {name}, where it was chosen", _figure(value))
     table.add_row("champion", "yes" if result["is_champion"] else "no")
     table.add_row("because", result["decision"])
     Console().print(table)

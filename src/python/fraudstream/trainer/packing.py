@@ -19,7 +19,7 @@ from fraudstream.model.reasons import usual_values
 from fraudstream.schema.timestamps import from_us
 from fraudstream.trainer.dataset import Dataset
 from fraudstream.trainer.dataset import Split
-from fraudstream.trainer.evaluate import Threshold
+from fraudstream.trainer.thresholds import Threshold
 from fraudstream.trainer.train import Settings
 from fraudstream.trainer.train import Trained
 
@@ -75,6 +75,7 @@ def pack(
         feature_names=feature_set.names,
         threshold=threshold.value,
         threshold_policy=threshold.policy,
+        threshold_figures=threshold.figures,
         label_delay=label_delay,
         metrics=metrics,
         training={

@@ -1,10 +1,9 @@
-"""Runs and versions of the model, in MLflow; and which version is the champion.
+"""Runs and versions of the model, in MLflow; which version is the champion, and was.
 
 A version is a folder of files (`fraudstream.model.bundle`), logged as artifacts of its run: no
 MLflow flavour, nothing pickled.
 """
 
-from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -12,36 +11,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
-from datetime import timedelta
 from pathlib import Path
-import tempfile
 import time
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.entities import Param
+from mlflow.entities import RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-import numpy as np
-import numpy.typing as npt
-from sklearn.metrics import average_precision_score
 
 from fraudstream.cli.tracking import WHO_ARE_YOU
-from fraudstream.features.definitions import FeatureSet
 from fraudstream.model.bundle import BUNDLE_ARTIFACTS
 from fraudstream.model.bundle import CHAMPION
 from fraudstream.model.bundle import Bundle
-from fraudstream.model.bundle import BundleRefused
-from fraudstream.model.bundle import load_bundle
-
-#: How long a version may take to be decided on once its turn has come. Far longer than it takes to
-#: load the champion and to score the report rows; so long a training that died holds up the next.
-TURN = timedelta(minutes=5)
 
 _AVERAGE_PRECISION = "average_precision"
 _DECISION = "decision"
-_GIVEN_UP = "given up: its training ended, or stalled, when it was its turn"
-_POLL_S = 0.25
+_REPLACED = "replaced"
+_THRESHOLD = "threshold"
+_THRESHOLD_POLICY = "threshold_policy"
 
 
 class RegistryUnreachable(ConnectionError):
@@ -70,8 +59,13 @@ class Version:
         When it was registered, UTC.
     average_precision
         On its own report rows; ``None`` if it was registered by something else.
+    threshold, threshold_policy
+        A score at or over it is an alert, and how it was chosen; ``None`` and empty if the version
+        was registered by something else.
     decision
-        What was decided on it, and why; empty if nothing was.
+        What was decided on it last, and why; empty if nothing was.
+    decisions
+        All that was ever decided on it, by time (UTC, RFC 3339), the first one first.
     is_champion
         Whether it serves.
     """
@@ -80,170 +74,11 @@ class Version:
     run: str
     created: datetime
     average_precision: float | None
+    threshold: float | None
+    threshold_policy: str
     decision: str
+    decisions: Mapping[str, str]
     is_champion: bool
-
-
-@dataclass(frozen=True)
-class Rival:
-    """The present champion, as a candidate meets it.
-
-    Attributes
-    ----------
-    version
-        Its number.
-    average_precision
-        On the candidate's report rows; ``None`` if it cannot be served any more.
-    refusal
-        Why it cannot be served; empty if it can.
-    """
-
-    version: str
-    average_precision: float | None
-    refusal: str = ""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether a candidate becomes champion, and why, for people to read."""
-
-    is_promoted: bool
-    reason: str
-
-
-def decide(average_precision: float, rival: Rival | None) -> Decision:
-    """Decide whether a candidate replaces the champion.
-
-    Parameters
-    ----------
-    average_precision
-        The candidate's, on the report rows.
-    rival
-        The champion on the same rows; ``None`` if there is none.
-
-    Examples
-    --------
-    >>> decide(0.8, Rival("3", 0.7)).reason
-    'better than version 3: average precision 0.8000 against 0.7000 on the same rows'
-    >>> decide(0.8, Rival("3", 0.8)).is_promoted
-    False
-    """
-    if rival is None:
-        return Decision(True, "there was no champion")
-    if rival.average_precision is None:
-        return Decision(True, f"version {rival.version} cannot be served: {rival.refusal}")
-    figures = (
-        f"version {rival.version}: average precision {average_precision:.4f} against "
-        f"{rival.average_precision:.4f} on the same rows"
-    )
-    if average_precision > rival.average_precision:
-        return Decision(True, f"better than {figures}")
-    return Decision(False, f"no better than {figures}")
-
-
-def settle(
-    registry: "Registry",
-    candidate: Bundle,
-    version: str,
-    feature_set: FeatureSet,
-    features: npt.NDArray[np.float64],
-    is_fraud: npt.NDArray[np.bool_],
-    say: Callable[[str], None] = lambda text: None,
-    turn: timedelta = TURN,
-) -> Decision:
-    """Compare a new version with the champion as both would serve, and let the better one serve.
-
-    Versions are decided on one at a time, in the order of their numbers, whichever process made
-    them: each meets the champion that the one before it has left (docs/adr/0005).
-
-    Parameters
-    ----------
-    registry
-        Where both are registered.
-    candidate, version
-        The new version's bundle and number.
-    feature_set
-        The features that are served: a champion of others is replaced.
-    features, is_fraud
-        The rows to compare on, shapes (n, k) and (n,); the candidate has not chosen anything on
-        them.
-    say, turn
-        See `await_turn`.
-
-    Returns
-    -------
-    Decision
-        It is also noted on the version.
-    """
-    average_precision = float(average_precision_score(is_fraud, candidate.score(features)))
-    await_turn(registry, version, say, turn)
-    while True:
-        champion = registry.champion()
-        rival = None
-        if champion is not None:
-            rival = _meet(registry, champion, feature_set, features, is_fraud)
-        if registry.decision(version) == _GIVEN_UP:
-            return Decision(False, _GIVEN_UP)
-        # Somebody may have promoted another by hand meanwhile: then that is the one to beat.
-        if registry.champion() == champion:
-            break
-    decision = decide(average_precision, rival)
-    if decision.is_promoted:
-        registry.promote(version, decision.reason)
-    else:
-        registry.note(version, f"not champion: {decision.reason}")
-    return decision
-
-
-def await_turn(
-    registry: "Registry",
-    version: str,
-    say: Callable[[str], None],
-    turn: timedelta = TURN,
-    clock: Callable[[], float] = time.monotonic,
-    pause: Callable[[float], None] = time.sleep,
-) -> None:
-    """Wait until every earlier version of the model has been decided on.
-
-    Parameters
-    ----------
-    registry, version
-        Whose turn is awaited.
-    say
-        Tells people what is waited for.
-    turn
-        A version that has been the first in the queue for so long, seen from here, is given up:
-        the training that made it was killed, or hangs. It is never promoted by that training.
-    clock, pause
-        Seconds that only grow, and how to let some pass.
-    """
-    first, since = None, clock()
-    while True:
-        waiting = registry.first_undecided(before=version)
-        if waiting is None:
-            return
-        if waiting != first:
-            first, since = waiting, clock()
-            say(f"waiting until version {waiting} has been decided on")
-        elif clock() - since >= turn.total_seconds():
-            registry.note(waiting, _GIVEN_UP)
-        else:
-            pause(_POLL_S)
-
-
-def _meet(
-    registry: "Registry",
-    champion: str,
-    feature_set: FeatureSet,
-    features: npt.NDArray[np.float64],
-    is_fraud: npt.NDArray[np.bool_],
-) -> Rival:
-    with tempfile.TemporaryDirectory(prefix="fraudstream-") as folder:
-        try:
-            bundle = load_bundle(registry.fetch(champion, Path(folder)), feature_set, champion)
-        except (BundleRefused, UnknownVersion) as error:
-            return Rival(champion, None, str(error))
-    return Rival(champion, float(average_precision_score(is_fraud, bundle.score(features))))
 
 
 class Registry:
@@ -288,9 +123,7 @@ class Registry:
         with self._answering():
             number = self._experiment(experiment)
             run: str = self._client.create_run(number, tags=dict(tags or {})).info.run_id
-            self._client.log_batch(
-                run, params=[Param(name, str(value)) for name, value in parameters.items()]
-            )
+        self.describe(run, parameters)
         try:
             yield run
         except BaseException:
@@ -321,6 +154,17 @@ class Registry:
                 run, metrics=[Metric(name, value, at_ms, 0) for name, value in metrics.items()]
             )
 
+    def describe(
+        self, run: str, parameters: Mapping[str, object], tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Add parameters and tags to a run."""
+        with self._answering():
+            self._client.log_batch(
+                run,
+                params=[Param(name, str(value)) for name, value in parameters.items()],
+                tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+            )
+
     def log(
         self,
         run: str,
@@ -341,11 +185,17 @@ class Registry:
 
     def register(self, run: str, bundle: Bundle) -> str:
         """Register the run's bundle as the next version and return its number."""
+        manifest = bundle.manifest
         tags = {
             "digest": bundle.digest,
             "feature_set": bundle.feature_set,
-            "threshold": repr(bundle.threshold),
-            _AVERAGE_PRECISION: repr(bundle.manifest.metrics[_AVERAGE_PRECISION]),
+            _THRESHOLD: repr(bundle.threshold),
+            _THRESHOLD_POLICY: manifest.threshold_policy,
+            **{
+                f"{_THRESHOLD}.{name}": repr(value)
+                for name, value in manifest.threshold_figures.items()
+            },
+            _AVERAGE_PRECISION: repr(manifest.metrics[_AVERAGE_PRECISION]),
         }
         with self._answering():
             try:
@@ -388,21 +238,44 @@ class Registry:
             return Path(self._client.download_artifacts(run, BUNDLE_ARTIFACTS, str(folder)))
 
     def promote(self, version: str, reason: str) -> None:
-        """Make a version the champion, and note why.
+        """Make a version the champion, and note why, and whom it replaced.
 
         Raises
         ------
         UnknownVersion
             If there is no such version.
         """
+        before = self.champion()
         with self._answering():
             self._client.set_registered_model_alias(self._name, CHAMPION, version)
+            if before not in (None, version):
+                self._client.set_model_version_tag(self._name, version, _REPLACED, before)
         self.note(version, f"champion: {reason}")
 
-    def note(self, version: str, decision: str) -> None:
-        """Write on a version what was decided on it."""
+    def replaced(self, version: str) -> str:
+        """Return the version that served until `version` became champion.
+
+        Raises
+        ------
+        UnknownVersion
+            If there is no such version, or none served before it.
+        """
         with self._answering():
-            self._client.set_model_version_tag(self._name, version, _DECISION, decision)
+            found = self._client.get_model_version(self._name, version)
+        if _REPLACED not in found.tags:
+            raise UnknownVersion(
+                f"no version of {self._name} served before version {version}: "
+                "name one with --version; `trainer.pex models` shows them"
+            )
+        return str(found.tags[_REPLACED])
+
+    def note(self, version: str, decision: str) -> None:
+        """Write on a version what was decided on it, and keep what was decided before."""
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        with self._answering():
+            # The record comes first: what stands under the plain name has been recorded.
+            for tag in (f"{_DECISION}.{now.replace('+00:00', 'Z')}", _DECISION):
+                self._client.set_model_version_tag(self._name, version, tag, decision)
 
     def decision(self, version: str) -> str:
         """Return what was decided on a version, and why; empty if nothing was.
@@ -428,19 +301,7 @@ class Registry:
     def versions(self) -> list[Version]:
         """Return all versions, the newest first; none if the model is not registered."""
         champion = self.champion()
-        found = []
-        for each in self._registered():
-            precision = each.tags.get(_AVERAGE_PRECISION)
-            found.append(
-                Version(
-                    number=str(each.version),
-                    run=each.run_id or "",
-                    created=datetime.fromtimestamp(each.creation_timestamp / 1000, UTC),
-                    average_precision=None if precision is None else float(precision),
-                    decision=each.tags.get(_DECISION, ""),
-                    is_champion=str(each.version) == champion,
-                )
-            )
+        found = [_version(each, champion) for each in self._registered()]
         return sorted(found, key=lambda version: -int(version.number))
 
     def _registered(self) -> list[ModelVersion]:
@@ -475,3 +336,26 @@ class Registry:
             raise RegistryUnreachable(
                 f"the MLflow server at {self._uri} stopped answering: {error}"
             ) from error
+
+
+def _version(found: ModelVersion, champion: str | None) -> Version:
+    tags = found.tags
+    return Version(
+        number=str(found.version),
+        run=found.run_id or "",
+        created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+        average_precision=_number(tags.get(_AVERAGE_PRECISION)),
+        threshold=_number(tags.get(_THRESHOLD)),
+        threshold_policy=tags.get(_THRESHOLD_POLICY, ""),
+        decision=tags.get(_DECISION, ""),
+        decisions={
+            name.removeprefix(f"{_DECISION}."): text
+            for name, text in sorted(tags.items())
+            if name.startswith(f"{_DECISION}.")
+        },
+        is_champion=str(found.version) == champion,
+    )
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else float(text)

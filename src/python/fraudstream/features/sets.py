@@ -1,0 +1,130 @@
+"""The feature sets that ship.
+
+Adding a line to a set adds the feature to training and to the stream at once: give the set a new
+version, train, and start the stream with a new checkpoint.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from fraudstream.features.definitions import DAY
+from fraudstream.features.definitions import HOUR
+from fraudstream.features.definitions import VISIBILITY_LAG
+from fraudstream.features.definitions import Feature
+from fraudstream.features.definitions import FeatureSet
+
+
+def _each(windows: Sequence[timedelta], **definition: object) -> list[Feature]:
+    return [Feature(window=window, **definition) for window in windows]  # type: ignore[arg-type]
+
+
+_WINDOWS = (HOUR, DAY, 7 * DAY, 30 * DAY)
+_MONTH = 30 * DAY
+_LAG = VISIBILITY_LAG
+
+#: The features of our own transactions: what the demo and the stream use.
+DEFAULT = FeatureSet(
+    "default",
+    1,
+    (
+        Feature(None, "amount", "value", group="amount"),
+        Feature(None, None, "hour", group="time of day"),
+        Feature(None, None, "is_weekend", group="time of day"),
+        Feature(None, None, "is_night", group="time of day"),
+        Feature(None, "channel", "is", level="online", group="channel"),
+        Feature(None, "channel", "is", level="atm", group="channel"),
+        *_each(_WINDOWS, key="card", value=None, statistic="count", group="card activity"),
+        *_each(_WINDOWS, key="card", value="amount", statistic="sum", group="card spending"),
+        *_each(_WINDOWS, key="card", value="amount", statistic="mean", group="card spending"),
+        Feature("card", "amount", "max", 30 * DAY, group="amount against the card"),
+        Feature("card", "amount", "ratio", 30 * DAY, group="amount against the card"),
+        Feature("card", "amount", "zscore", 30 * DAY, group="amount against the card"),
+        Feature("card", "merchant", "distinct_count", DAY, group="card activity"),
+        Feature("card", "merchant", "is_new", _MONTH, group="new to the card"),
+        Feature("card", "device", "is_new", _MONTH, group="new to the card"),
+        Feature("card", "country", "is_new", _MONTH, group="new to the card"),
+        Feature("card", None, "seconds_since_last", _MONTH, group="card activity"),
+        Feature("card", None, "distance_since_last_km", _MONTH, group="place"),
+        Feature("card", None, "speed_since_last_kmh", _MONTH, group="place"),
+        *_each(
+            _WINDOWS,
+            key="merchant",
+            value=None,
+            statistic="count",
+            delay=_LAG,
+            group="merchant activity",
+        ),
+        *_each(
+            _WINDOWS,
+            key="merchant",
+            value="amount",
+            statistic="sum",
+            delay=_LAG,
+            group="merchant activity",
+        ),
+        *_each(
+            _WINDOWS,
+            key="merchant",
+            value="amount",
+            statistic="mean",
+            delay=_LAG,
+            group="merchant activity",
+        ),
+        Feature("merchant", "amount", "ratio", _MONTH, _LAG, group="amount against the merchant"),
+        Feature("merchant", "card", "distinct_count", HOUR, _LAG, group="merchant activity"),
+        Feature("merchant", "is_fraud", "count", _MONTH, _LAG, group="merchant risk"),
+        Feature("merchant", "is_fraud", "sum", 7 * DAY, _LAG, group="merchant risk"),
+        Feature("merchant", "is_fraud", "sum", _MONTH, _LAG, group="merchant risk"),
+        Feature("merchant", "is_fraud", "rate", _MONTH, _LAG, group="merchant risk"),
+    ),
+)
+
+_BOOK_WINDOWS = (DAY, 7 * DAY, 30 * DAY)
+_BOOK_DELAY = 7 * DAY
+
+#: The 15 features of "Reproducible Machine Learning for Credit Card Fraud Detection - Practical
+#: Handbook" (Le Borgne, Siblini, Lebichot, Bontempi): the book's terminal is our merchant, its
+#: customer our card. The book knows no time at which a label became known, but only that seven
+#: days pass: so a label stands at the time of its transaction, and the delay stands here.
+HANDBOOK = FeatureSet(
+    "handbook",
+    1,
+    (
+        Feature(None, "amount", "value", group="amount"),
+        Feature(None, None, "is_weekend", group="time of day"),
+        Feature(None, None, "is_night", group="time of day"),
+        *_each(
+            _BOOK_WINDOWS,
+            key="card",
+            value=None,
+            statistic="count",
+            include_current=True,
+            group="card activity",
+        ),
+        *_each(
+            _BOOK_WINDOWS,
+            key="card",
+            value="amount",
+            statistic="mean",
+            include_current=True,
+            group="card spending",
+        ),
+        *_each(
+            _BOOK_WINDOWS,
+            key="merchant",
+            value=None,
+            statistic="count",
+            delay=_BOOK_DELAY,
+            group="merchant activity",
+        ),
+        *_each(
+            _BOOK_WINDOWS,
+            key="merchant",
+            value="is_fraud",
+            statistic="rate",
+            delay=_BOOK_DELAY,
+            smoothing=0.0,
+            group="merchant risk",
+        ),
+    ),
+)

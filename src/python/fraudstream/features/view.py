@@ -1,0 +1,326 @@
+"""Where windows lie: the history as moments see it, under one delay.
+
+Statistics ask a `View` for counts and sums, or for the `Members` of the windows one by one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+
+import numpy as np
+
+from fraudstream.features.definitions import IDENTITIES
+from fraudstream.features.definitions import MOST_EVENTS
+from fraudstream.features.definitions import VISIBILITY_LAG
+from fraudstream.features.definitions import Feature
+from fraudstream.features.history import ABSENT
+from fraudstream.features.history import Events
+from fraudstream.features.history import Float64
+from fraudstream.features.history import Int64
+from fraudstream.features.history import Line
+from fraudstream.features.history import Moments
+from fraudstream.features.history import as_float64
+from fraudstream.features.history import as_int64
+
+#: Sums are kept in integers of a millionth.
+FIXED_POINT = 1_000_000
+#: Window members looked at in one go; bounds memory to some tens of megabytes.
+_MEMBERS_AT_ONCE = 2_000_000
+
+
+class Finder:
+    """Finds places in a history, which is sorted by key and time."""
+
+    def __init__(self, events: Events) -> None:
+        n = len(events)
+        self.events = events
+        starts = np.ones(n, dtype=bool)
+        np.not_equal(events.key[1:], events.key[:-1], out=starts[1:])
+        begins = np.flatnonzero(starts)
+        #: How many events the key with the most has.
+        self.most_of_a_key = int(np.diff(begins, append=n).max(initial=0))
+        self._keys = events.key.take(begins)
+        # The last one stands for row -1, a key without history.
+        self._begins = np.append(begins, 0)
+        self._row = np.cumsum(starts) - 1
+        self._times = Line.of(events.time_us, len(begins))
+        self._places = self._times.place(self._row, events.time_us)
+        self._arrivals = Line.of(events.arrival, len(begins))
+        highest = np.maximum.accumulate(self._arrivals.place(self._row, events.arrival))
+        #: For each position but a key's first, the latest arrival among its key's events before it.
+        self.highest_before = np.append(
+            events.arrival[:1], self._arrivals.value(self._row, highest)
+        )
+
+    def rows_of(self, keys: Int64) -> Int64:
+        """Return the number of each of some sorted keys, or -1 for one without history."""
+        if len(self._keys) == 0:
+            return np.full(len(keys), -1)
+        begins = np.append(np.flatnonzero(keys[1:] != keys[:-1]) + 1, 0)
+        begins = np.roll(begins, 1)
+        distinct = keys.take(begins)
+        found = np.minimum(self._keys.searchsorted(distinct), len(self._keys) - 1)
+        rows = np.where(self._keys.take(found) == distinct, found, -1)
+        return np.repeat(rows, np.diff(begins, append=len(keys)))
+
+    def begin_of(self, key_row: Int64) -> Int64:
+        """Return the position of each key's first event; 0 for one without history."""
+        return self._begins.take(key_row)
+
+    def first_after(self, key_row: Int64, time_us: Int64) -> Int64:
+        """Return the position of each key's first event later than `time_us`; 0 without history."""
+        return self._places.searchsorted(self._times.place(key_row, time_us), side="right")
+
+    def first_never_arrived(self, key_row: Int64, horizon: Int64) -> Int64:
+        """Return the position in each key from which on none had arrived by its horizon."""
+        places = self._arrivals.place(self._row, self.events.arrival)
+        # From the end, the lowest arrival of each key so far.
+        lowest = np.minimum.accumulate(places[::-1])[::-1]
+        return lowest.searchsorted(self._arrivals.place(key_row, horizon), side="right")
+
+
+@dataclass(frozen=True)
+class Range:
+    """For each moment, the positions ``start`` up to but without ``end`` in the history."""
+
+    start: Int64
+    end: Int64
+
+
+@dataclass(frozen=True)
+class _Term:
+    """What each event adds to a total, and all of it summed up so far."""
+
+    each: Int64
+    so_far: Int64
+
+    @classmethod
+    def of(cls, each: Int64) -> "_Term":
+        return cls(each, _prefix(each))
+
+
+class View:
+    """A history as the moments see it, under one delay: where windows end, and who had arrived.
+
+    Parameters
+    ----------
+    finder, moments
+        Who looks at what. The moments lie by key and time.
+    feature
+        One of those that look alike.
+    most_events
+        See `FeatureSet`.
+    """
+
+    def __init__(
+        self, finder: Finder, moments: Moments, feature: Feature, most_events: int = MOST_EVENTS
+    ) -> None:
+        self.events = finder.events
+        self.moments = moments
+        self._finder = finder
+        self._delay_us = feature.delay // timedelta(microseconds=1)
+        if feature.is_of_own_card:
+            self.horizon = moments.sequence - (0 if feature.include_current else 1)
+        else:
+            self.horizon = moments.clock_us - VISIBILITY_LAG // timedelta(microseconds=1)
+        self.key_row = self._finder.rows_of(moments.key)
+        #: Where what is known of a key begins: no window sees more than its latest events.
+        self.begin = begin = self._begin(most_events)
+        end = self._finder.first_after(self.key_row, moments.time_us - self._delay_us)
+        end = np.maximum(begin, end)
+        #: Where the windows end: behind the last event that had arrived.
+        self.end = _without_tail(begin, end, self.events.arrival, self.horizon)
+        #: Whether any event of the key lies before the end.
+        self.any = self.end > begin
+        #: Whether all of them had arrived.
+        self.settled = ~self.any | (finder.highest_before.take(self.end) <= self.horizon)
+        self._unsettled = np.flatnonzero(~self.settled)
+        self._ranges: dict[timedelta, Range] = {}
+        self._terms: dict[str, tuple[_Term | None, _Term]] = {}
+
+    def range_of(self, window: timedelta) -> Range:
+        """Return the positions of each moment's window."""
+        if window not in self._ranges:
+            from_us = self.moments.time_us - self._delay_us - window // timedelta(microseconds=1)
+            start = self._finder.first_after(self.key_row, from_us)
+            start = np.minimum(np.maximum(start, self.begin), self.end)
+            self._ranges[window] = Range(start, self.end)
+        return self._ranges[window]
+
+    def _begin(self, most_events: int) -> Int64:
+        begin = self._finder.begin_of(self.key_row)
+        if self._finder.most_of_a_key <= most_events:
+            return begin
+        arrival, horizon = self.events.arrival, self.horizon
+        #: Behind the last event of the key that had arrived.
+        stop = self._finder.first_never_arrived(self.key_row, horizon)
+        start = np.maximum(stop - most_events, begin)
+        # Each event among these that had not arrived makes room for one that lies before them.
+        seen = stop.copy()
+        looking = np.flatnonzero(start > begin)
+        looking = looking[self._finder.highest_before[stop[looking]] > horizon[looking]]
+        while len(looking):
+            absent = np.zeros(len(looking), dtype=np.int64)
+            for some, row, position in _positions(start[looking], seen[looking]):
+                missing = arrival[position] > horizon[looking[some]][row]
+                absent[some] = np.bincount(row[missing], minlength=len(some))
+            seen[looking] = start[looking]
+            start[looking] = np.maximum(start[looking] - absent, begin[looking])
+            looking = looking[start[looking] < seen[looking]]
+        return start
+
+    def counts(self, window: timedelta, value: str) -> Int64:
+        """Return how many events the windows hold; with a `value`, those that have it."""
+        return self._total(window, self._terms_of(value)[0] if value else None)
+
+    def counts_and_sums(self, window: timedelta, value: str) -> tuple[Int64, Int64]:
+        """Return how many events with a value the windows hold, and their sum in fixed point."""
+        count, total = self._terms_of(value)
+        return self._total(window, count), self._total(window, total)
+
+    def _total(self, window: timedelta, term: _Term | None) -> Int64:
+        place = self.range_of(window)
+        if term is None:
+            total = place.end - place.start
+        else:
+            total = term.so_far.take(place.end) - term.so_far.take(place.start)
+        for rows, members in self.members(window, self._unsettled):
+            total[rows] = members.count if term is None else members.add(term.each)
+        return total
+
+    def _terms_of(self, value: str) -> tuple[_Term | None, _Term]:
+        if value not in self._terms:
+            column = as_float64(self.events.values[value])
+            absent = np.isnan(column)
+            if absent.any():
+                count = _Term.of(as_int64(~absent))
+                column = np.where(absent, 0.0, column)
+            else:
+                # Every event counts, so that positions tell how many there are.
+                count = None
+            self._terms[value] = count, _Term.of(as_int64(np.rint(column * FIXED_POINT)))
+        return self._terms[value]
+
+    def members(
+        self, window: timedelta, rows: Int64 | None = None
+    ) -> Iterator[tuple[Int64, "Members"]]:
+        """Yield the windows of `rows` (default: all) and their members, some at a time."""
+        place = self.range_of(window)
+        rows = np.arange(len(self.moments)) if rows is None else rows
+        for some, row, position in _positions(place.start[rows], place.end[rows]):
+            yield rows[some], Members.of(self, rows[some], row, position)
+
+
+class Members:
+    """The events of some windows, one after another, without those that had not arrived."""
+
+    def __init__(self, position: Int64, row: Int64, count: Int64, view: View, rows: Int64) -> None:
+        self.position = position
+        self.row = row
+        self.count = count
+        self._view = view
+        self._rows = rows
+        #: Where each window's members end, and where they begin.
+        self.ends = np.cumsum(count)
+        self.begins = self.ends - count
+
+    @classmethod
+    def of(cls, view: View, rows: Int64, row: Int64, position: Int64) -> "Members":
+        """Return those of the events at `position` that had arrived for their window's moment."""
+        if not view.settled[rows].all():
+            arrived = view.events.arrival.take(position) <= view.horizon[rows][row]
+            position, row = position[arrived], row[arrived]
+        return cls(position, row, np.bincount(row, minlength=len(rows)), view, rows)
+
+    def add(self, column: Int64) -> Int64:
+        """Return the sum of an integer column over each window."""
+        so_far = _prefix(column.take(self.position))
+        return so_far[self.ends] - so_far[self.begins]
+
+    def time_us(self) -> Int64:
+        """Return when the members happened (labels: when they became known)."""
+        return self._view.events.time_us.take(self.position)
+
+    def column(self, value: str) -> Float64:
+        """Return a numeric column of the members."""
+        return np.asarray(self._view.events.values[value], dtype=np.float64).take(self.position)
+
+    def reduce(self, function: np.ufunc, column: Float64) -> Float64:
+        """Return `function` over each window; nan for an empty one."""
+        result = np.full(len(self.count), np.nan)
+        filled = self.count > 0
+        if filled.any():
+            starts = self.begins[filled]
+            result[filled] = function.reduceat(column, starts)
+        return result
+
+    def with_value(self, value: str) -> "Members":
+        """Return the members that have a value."""
+        column = self._view.events.values[value].take(self.position)
+        present = column != ABSENT if value in IDENTITIES else ~np.isnan(column)
+        row = self.row[present]
+        count = np.bincount(row, minlength=len(self.count))
+        return Members(self.position[present], row, count, self._view, self._rows)
+
+    def median(self, column: Float64) -> Float64:
+        """Return the median of each window; nan for an empty one."""
+        in_order = column[np.lexsort((column, self.row))]
+        result = np.full(len(self.count), np.nan)
+        filled = self.count > 0
+        start = self.begins[filled]
+        count = self.count[filled]
+        low, high = in_order[start + (count - 1) // 2], in_order[start + count // 2]
+        result[filled] = low + (high - low) / 2
+        return result
+
+    def distinct(self, value: str) -> Int64:
+        """Return how many different identities each window holds."""
+        names = self._view.events.values[value].take(self.position)
+        _, code = np.unique(names, return_inverse=True)
+        pairs = np.unique(self.row * (len(names) + 1) + code)
+        return np.bincount(pairs // (len(names) + 1), minlength=len(self.count))
+
+
+def _without_tail(begin: Int64, end: Int64, arrival: Int64, horizon: Int64) -> Int64:
+    """Move each `end` back over events that had not arrived by then: often the moment's own."""
+    end = end.copy()
+    looking = np.flatnonzero(end > begin)
+    while len(looking):
+        last = arrival.take(end.take(looking) - 1)
+        looking = looking[last > horizon.take(looking)]
+        end[looking] -= 1
+        looking = looking[end[looking] > begin[looking]]
+    return end
+
+
+def _positions(start: Int64, end: Int64) -> Iterator[tuple[Int64, Int64, Int64]]:
+    """Yield the positions of ranges, some ranges at a time.
+
+    Yields
+    ------
+    ranges
+        Which ranges, as indices.
+    row, position
+        For each position, the place in `ranges` of the range that it is of; and the position.
+    """
+    held = end - start
+    for begin, stop in _runs(np.cumsum(held) // _MEMBERS_AT_ONCE):
+        count = held[begin:stop]
+        row = np.repeat(np.arange(stop - begin), count)
+        first = start[begin:stop] - (np.cumsum(count) - count)
+        yield np.arange(begin, stop), row, np.arange(len(row)) + np.repeat(first, count)
+
+
+def _prefix(column: Int64) -> Int64:
+    # Integers wrap around and differences come out right all the same: only a window's own sum
+    # has to fit.
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(column)])
+
+
+def _runs(values: Int64) -> Iterator[tuple[int, int]]:
+    if len(values) == 0:
+        return
+    cuts = np.flatnonzero(values[1:] != values[:-1]) + 1
+    bounds = [0, *cuts.tolist(), len(values)]
+    yield from pairwise(bounds)
