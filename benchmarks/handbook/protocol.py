@@ -36,6 +36,9 @@ VALIDATION_FOLDS = ("2018-06-20", "2018-06-27", "2018-07-04", "2018-07-11")
 #: The figures of merit, by the names of the report.
 METRICS = ("average_precision", "auc_roc", "card_precision_100")
 
+#: So many legitimate rows are trained on, at most: more of them cost time and change little.
+LEGITIMATE_AT_MOST = 200_000
+
 _DAY_US = timedelta(days=1) // timedelta(microseconds=1)
 
 
@@ -105,6 +108,16 @@ def fold(history: History, train_start: str, train_days: int | None = TRAINING_D
                 f"got {frauds} and {len(rows) - frauds}"
             )
     return Fold(training, test, day[test] - test_begins)
+
+
+def thinned(history: History, training: Int64, seed: int) -> Int64:
+    """Return the rows of `training` with a fraud, and of the others `LEGITIMATE_AT_MOST`."""
+    is_fraud = history.is_fraud[training]
+    legitimate = training[~is_fraud]
+    if len(legitimate) > LEGITIMATE_AT_MOST:
+        draw = np.random.default_rng(seed)
+        legitimate = draw.choice(legitimate, LEGITIMATE_AT_MOST, replace=False)
+    return np.sort(np.concatenate([training[is_fraud], legitimate]))
 
 
 def measure(history: History, part: Fold, score: Float64) -> dict[str, float]:

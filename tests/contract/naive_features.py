@@ -115,11 +115,17 @@ def value_of(
     seen = [a[3] for a in arrivals[-most_events:] if begin < a[0] <= end]
     if feature.reference is not None:
         longer = replace(feature, window=feature.reference, reference=None, statistic="median")
-        usual = 2.6 * value_of(longer, one, transactions, labels, most_events, tie)
-        unusual = sum(x.amount > usual for x in seen)
-        if feature.statistic == "unusual_count":
-            return unusual
-        return unusual / len(seen) if seen else NAN
+        median = value_of(longer, one, transactions, labels, most_events, tie)
+        unusual = [x for x in seen if x.amount > 2.6 * median]
+        match feature.statistic:
+            case "unusual_count":
+                return len(unusual)
+            case "unusual_share":
+                return len(unusual) / len(seen) if seen else NAN
+            case "seconds_since_unusual":
+                return (present.time_us - unusual[-1].time_us) / 1e6 if unusual else NAN
+            case "max_to_median":
+                return max(x.amount for x in seen) / median if seen and median > 0 else NAN
     return _over(feature, present, seen)
 
 
@@ -135,6 +141,11 @@ def _over_labels(feature: Feature, one: Transaction, seen: list[Label]) -> float
             return len(seen)
         case "sum":
             return frauds
+        case "mean":
+            return frauds / len(seen) if seen else NAN
+        case "seconds_since_last":
+            last = max((x.known_us for x in seen), default=NAN)
+            return (one.time_us - last) / 1e6
         case "rate":
             below = len(seen) + feature.smoothing
             return frauds / below if below else 0.0
@@ -144,7 +155,15 @@ def _over_labels(feature: Feature, one: Transaction, seen: list[Label]) -> float
             return (one.time_us - streak[0].known_us) / 1e6 if streak else NAN
         case "longest_streak":
             return longest
+        case "seconds_since_fraud":
+            return _since([x.known_us for x in seen if x.is_fraud], one)
+        case "seconds_since_legitimate":
+            return _since([x.known_us for x in seen if not x.is_fraud], one)
     raise AssertionError(feature.statistic)
+
+
+def _since(known_us: list[int], one: Transaction) -> float:
+    return (one.time_us - max(known_us)) / 1e6 if known_us else NAN
 
 
 def _alone(feature: Feature, one: Transaction) -> float:

@@ -1,91 +1,30 @@
 """Every statistic of the engine equals the slow and obvious computation, whatever arrives how."""
 
 from dataclasses import replace
-from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 import numpy as np
-import pyarrow as pa
 import pytest
 
+from contract.decoded_tables import tables
+from contract.every_statistic import EVERY_STATISTIC
+from contract.every_statistic import OF_WINDOWS
 from contract.naive_features import Label
 from contract.naive_features import Transaction
 from contract.naive_features import value_of
+from fraudstream.features.definitions import KEYS_OF_LABELS
+from fraudstream.features.definitions import OF_LABELS
 from fraudstream.features.definitions import OF_TRANSACTION
 from fraudstream.features.definitions import OF_WINDOW
-from fraudstream.features.definitions import VISIBILITY_LAG
-from fraudstream.features.definitions import Feature
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.features.history import label_values
 from fraudstream.features.history import transaction_values
 from fraudstream.features.sets import DEFAULT
 from fraudstream.features.windows import replay
 
-MINUTE = timedelta(minutes=1)
 HOUR_US = 3_600_000_000
-WINDOW = 30 * MINUTE
-LAG = VISIBILITY_LAG
-
-_OF_CARD = [
-    Feature("card", None if s in ("count", "seconds_since_last") else v, s, WINDOW)
-    for s, v in [
-        ("count", None),
-        ("sum", "amount"),
-        ("mean", "amount"),
-        ("min", "amount"),
-        ("max", "amount"),
-        ("std", "amount"),
-        ("median", "amount"),
-        ("trimmed_mean", "amount"),
-        ("ratio", "amount"),
-        ("ratio_to_median", "amount"),
-        ("ratio_to_trimmed_mean", "amount"),
-        ("zscore", "amount"),
-        ("distinct_count", "merchant"),
-        ("is_new", "device"),
-        ("is_new", "country"),
-        ("seconds_since_last", None),
-        ("distance_since_last_km", None),
-        ("speed_since_last_kmh", None),
-    ]
-]
-EVERY_STATISTIC = FeatureSet(
-    "every",
-    1,
-    (
-        Feature(None, "amount", "value"),
-        Feature(None, "channel", "is", level="online"),
-        Feature(None, None, "hour"),
-        Feature(None, None, "is_weekend"),
-        Feature(None, None, "is_night"),
-        *_OF_CARD,
-        Feature("card", "amount", "sum", 2 * WINDOW, delay=WINDOW),
-        Feature("card", "amount", "mean", 2 * WINDOW, include_current=True),
-        Feature("card", "amount", "unusual_count", WINDOW, reference=2 * WINDOW),
-        Feature("card", "amount", "unusual_share", WINDOW, reference=2 * WINDOW),
-        Feature("merchant", None, "count", WINDOW, LAG),
-        Feature("merchant", "amount", "sum", WINDOW, 5 * MINUTE),
-        Feature("merchant", "amount", "mean", WINDOW, LAG),
-        Feature("merchant", "amount", "max", WINDOW, LAG),
-        Feature("merchant", "amount", "std", WINDOW, LAG),
-        Feature("merchant", "card", "distinct_count", WINDOW, LAG),
-        Feature("merchant", None, "seconds_since_last", WINDOW, LAG),
-        Feature("merchant", "is_fraud", "count", WINDOW, LAG),
-        Feature("merchant", "is_fraud", "sum", 2 * WINDOW, LAG),
-        Feature("merchant", "is_fraud", "rate", WINDOW, 5 * MINUTE),
-        Feature("merchant", "is_fraud", "rate", 3 * WINDOW, LAG, smoothing=0),
-        Feature("merchant", "is_fraud", "current_streak", 3 * WINDOW, LAG),
-        Feature("merchant", "is_fraud", "current_streak_seconds", 3 * WINDOW, LAG),
-        Feature("merchant", "is_fraud", "longest_streak", 3 * WINDOW, LAG),
-        Feature("card", "is_fraud", "sum", 2 * WINDOW, LAG),
-        Feature("device", None, "count", WINDOW, LAG),
-        Feature("device", "card", "distinct_count", 2 * WINDOW, LAG),
-        Feature("device", None, "seconds_since_last", WINDOW, 5 * MINUTE),
-        Feature("country", "amount", "mean", WINDOW, LAG),
-    ),
-)
 
 #: Times crowd into two hours from the epoch on, many of them equal, with an outlier years away.
 _times = st.one_of(
@@ -138,40 +77,7 @@ def topics(draw):
     return transactions, labels
 
 
-def tables(transactions, labels):
-    """The same records as the decoded columns that the engine reads."""
-    return (
-        pa.table(
-            {
-                "transaction_id": pa.array([t.id for t in transactions], pa.string()),
-                "card_id": pa.array([t.card for t in transactions], pa.string()),
-                "merchant_id": pa.array([t.merchant for t in transactions], pa.string()),
-                "event_time_us": pa.array([t.time_us for t in transactions], pa.int64()),
-                "partition": pa.array([t.partition for t in transactions], pa.int64()),
-                "offset": pa.array([t.offset for t in transactions], pa.int64()),
-                "amount": pa.array([t.amount for t in transactions], pa.float64()),
-                "channel": pa.array([t.channel for t in transactions], pa.string()),
-                "device_id": pa.array([t.device for t in transactions], pa.string()),
-                "country": pa.array([t.country for t in transactions], pa.string()),
-                "latitude": pa.array([t.latitude for t in transactions], pa.float64()),
-                "longitude": pa.array([t.longitude for t in transactions], pa.float64()),
-            }
-        ),
-        pa.table(
-            {
-                "transaction_id": pa.array([x.id for x in labels], pa.string()),
-                "card_id": pa.array([x.card for x in labels], pa.string()),
-                "merchant_id": pa.array([x.merchant for x in labels], pa.string()),
-                "labelled_at_us": pa.array([x.known_us for x in labels], pa.int64()),
-                "partition": pa.array([x.partition for x in labels], pa.int64()),
-                "offset": pa.array([x.offset for x in labels], pa.int64()),
-                "is_fraud": pa.array([x.is_fraud for x in labels], pa.bool_()),
-            }
-        ),
-    )
-
-
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(topics())
 def test_every_statistic_equals_the_obvious_computation(records):
     transactions, labels = records
@@ -183,7 +89,7 @@ def test_every_statistic_equals_the_obvious_computation(records):
         )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(topics(), st.integers(1, 4))
 def test_of_a_key_the_latest_events_that_had_arrived_are_seen_and_no_more(records, most):
     transactions, labels = records
@@ -206,6 +112,21 @@ def test_of_a_key_the_latest_events_that_had_arrived_are_seen_and_no_more(record
 
 def test_the_contract_covers_every_statistic_there_is():
     assert {f.statistic for f in EVERY_STATISTIC.features} == OF_TRANSACTION | OF_WINDOW
+    for key in ("card", "merchant", "device", "country"):
+        of_key = {f.statistic for f in OF_WINDOWS if f.key == key}
+        assert of_key == OF_WINDOW if key in KEYS_OF_LABELS else of_key == OF_WINDOW - OF_LABELS
+
+
+@settings(max_examples=50, deadline=None)
+@given(topics())
+def test_a_transaction_without_a_device_is_like_the_first_of_a_device(records):
+    transactions, labels = records
+    without = [replace(t, device=None) for t in transactions]
+    of_devices = FeatureSet("devices", 1, tuple(f for f in OF_WINDOWS if f.key == "device"))
+    matrix = replay(of_devices, *tables(without, labels))
+    for row, one in enumerate(without):
+        alone = replay(of_devices, *tables([replace(one, device="only its own")], []))
+        np.testing.assert_array_equal(matrix[row], alone[0])
 
 
 @settings(max_examples=100, deadline=None)

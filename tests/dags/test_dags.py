@@ -116,6 +116,9 @@ def test_the_parameters_are_described_by_a_schema(dags: dict[str, dict[str, Any]
     delay = schema(dags["train_fraud_model"], "label_delay")
     assert (delay["default"], delay["type"]) == ("7d", "string")
     assert delay["pattern"] == window["pattern"]
+    budget = schema(dags["train_fraud_model"], "alerts_per_day")
+    assert (budget["default"], budget["type"]) == (None, ["null", "number"])
+    assert schema(dags["train_fraud_model"], "least_cost")["default"] is False
     assert schema(dags["evaluate_live"], "until")["format"] == "date-time"
 
 
@@ -172,7 +175,8 @@ def test_training_registers_a_champion(
 ) -> None:
     trainer = apps.from_sources("fraudstream.trainer.main", tmp_path / "trainer")
     done = airflow.run(
-        *("dags", "test", "train_fraud_model", "--conf", json.dumps({"window": "10d"})),
+        *("dags", "test", "train_fraud_model"),
+        *("--conf", json.dumps({"window": "10d", "alerts_per_day": 30})),
         FRAUDSTREAM_TRAINER=str(trainer),
         FRAUDSTREAM_BOOTSTRAP_SERVERS=services.kafka,
         FRAUDSTREAM_TRACKING_URI=services.mlflow,
@@ -188,3 +192,4 @@ def test_training_registers_a_champion(
     told = json.loads(result)
     assert told["version"] == version.number
     assert told["is_champion"] is True
+    assert told["threshold_policy"] == "largest recall within 30 alerts a day"

@@ -44,6 +44,15 @@ def test_options_become_one_argument_each_and_those_left_open_none(
     assert found == {"given": ["train", "--json", "--label-delay=7d; $(touch x) '"], "more": ""}
 
 
+def test_an_option_without_a_value_is_there_or_not(
+    app: ModuleType, trainer: Callable[[str], None]
+) -> None:
+    trainer('printf \'{"given": ["%s", "%s"], "more": "%s"}\' "$3" "$4" "$5"')
+    options = {"least_cost": True, "previous": False, "alerts_per_day": 0.5}
+    found = app.run_trainer("train", options)
+    assert found == {"given": ["--least-cost", "--alerts-per-day=0.5"], "more": ""}
+
+
 def test_what_it_tells_is_logged_line_by_line(
     app: ModuleType, trainer: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:

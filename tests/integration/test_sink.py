@@ -1,7 +1,6 @@
 """Results on a real broker: each shard of a batch once, whoever writes it and however often."""
 
 from collections.abc import Iterator
-from contextlib import closing
 
 import pyarrow as pa
 import pytest
@@ -43,9 +42,8 @@ def test_a_batch_is_there_once_however_often_it_is_written(cluster: Cluster) -> 
     sink = Sink(cluster, "repeated", TOPICS.scores)
     wrote = []
     for batch in (0, 0, 1, 0, 1):
-        with closing(sink.open(0)) as shard:
-            rows = [results(b"a%d" % batch), results(b"b%d" % batch, topic=TOPICS.predicted)]
-            wrote.append(shard.write(batch, rows))
+        rows = [results(b"a%d" % batch), results(b"b%d" % batch, topic=TOPICS.predicted)]
+        wrote.append(sink.open(0).write(batch, rows))
     assert wrote == [True, False, True, False, False]
     assert [v for v in committed(cluster) if v in (b"a0", b"a1")] == [b"a0", b"a1"]
     assert committed(cluster, TOPICS.predicted) == [b"b0", b"b1"]
@@ -53,26 +51,23 @@ def test_a_batch_is_there_once_however_often_it_is_written(cluster: Cluster) -> 
 
 def test_shards_and_streams_keep_marks_of_their_own(cluster: Cluster) -> None:
     for stream, shard in (("one", 0), ("one", 1), ("other", 0)):
-        with closing(Sink(cluster, stream, TOPICS.scores).open(shard)) as opened:
-            assert opened.write(5, [results(f"{stream}{shard}".encode())])
+        opened = Sink(cluster, stream, TOPICS.scores).open(shard)
+        assert opened.write(5, [results(f"{stream}{shard}".encode())])
     assert {b"one0", b"one1", b"other0"} <= set(committed(cluster))
 
 
 def test_who_opened_a_shard_first_is_fenced_by_who_opened_it_last(cluster: Cluster) -> None:
     sink = Sink(cluster, "fenced", TOPICS.scores)
-    with closing(sink.open(0)) as zombie:
+    zombie = sink.open(0)
 
-        def rows() -> Iterator[pa.RecordBatch]:
-            yield results(b"zombie")
-            # The zombie's transaction is open when the batch is repeated elsewhere.
-            with closing(sink.open(0)) as repeat:
-                assert repeat.write(3, [results(b"repeated")])
-            yield results(b"zombie still")
+    def rows() -> Iterator[pa.RecordBatch]:
+        yield results(b"zombie")
+        # The zombie's transaction is open when the batch is repeated elsewhere.
+        assert sink.open(0).write(3, [results(b"repeated")])
+        yield results(b"zombie still")
 
-        with pytest.raises(
-            NotWritten, match=r"batch 3 of inference\.fenced\.0 could not be written"
-        ):
-            zombie.write(3, rows())
+    with pytest.raises(NotWritten, match=r"batch 3 of inference\.fenced\.0 could not be written"):
+        zombie.write(3, rows())
     there = committed(cluster)
     assert b"repeated" in there
     assert not [value for value in there if b"zombie" in value]
@@ -81,14 +76,13 @@ def test_who_opened_a_shard_first_is_fenced_by_who_opened_it_last(cluster: Clust
 def test_a_full_queue_is_waited_for(cluster: Cluster) -> None:
     small = Cluster(cluster.bootstrap_servers, {"queue.buffering.max.messages": "10"})
     values = [b"full %03d" % n for n in range(100)]
-    with closing(Sink(small, "full", TOPICS.scores).open(0)) as shard:
-        assert shard.write(0, [results(*values)])
+    assert Sink(small, "full", TOPICS.scores).open(0).write(0, [results(*values)])
     assert [v for v in committed(cluster) if v.startswith(b"full")] == values
 
 
 def test_results_lie_beside_the_transactions_of_their_card(cluster: Cluster) -> None:
-    with closing(Sink(cluster, "beside", TOPICS.scores).open(0)) as shard:
-        shard.write(0, [results(b"x"), results(b"y", topic=TOPICS.predicted)])
+    shard = Sink(cluster, "beside", TOPICS.scores).open(0)
+    shard.write(0, [results(b"x"), results(b"y", topic=TOPICS.predicted)])
     places = {
         part.partition[part.values.index(value)]
         for topic, value in ((TOPICS.scores, b"x"), (TOPICS.predicted, b"y"))

@@ -38,7 +38,7 @@ def schedule(variable: str) -> str | None:
     return os.environ.get(variable, "").strip() or None
 
 
-def run_trainer(command: str, options: Mapping[str, str | None]) -> dict[str, Any]:
+def run_trainer(command: str, options: Mapping[str, str | float | None]) -> dict[str, Any]:
     """Run a command of the trainer to its end and return its result.
 
     What it tells goes to the task's log, line by line. No shell is involved: whatever a value
@@ -49,7 +49,8 @@ def run_trainer(command: str, options: Mapping[str, str | None]) -> dict[str, An
     command
         Such as ``"train"``.
     options
-        By name, such as ``"label_delay"``; those that are ``None`` are left to the trainer.
+        By name, such as ``"label_delay"``; those that are ``None`` are left to the trainer. One
+        that takes no value is ``True`` where it is given, ``False`` where it is not.
 
     Raises
     ------
@@ -65,9 +66,9 @@ def run_trainer(command: str, options: Mapping[str, str | None]) -> dict[str, An
             "set it for the worker"
         )
     given = [
-        f"--{name.replace('_', '-')}={value}"
+        f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
         for name, value in options.items()
-        if value is not None
+        if value is not None and value is not False
     ]
     log.info("running %s %s %s", program, command, " ".join(given))
     with tempfile.TemporaryFile() as result:

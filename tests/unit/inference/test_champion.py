@@ -71,6 +71,17 @@ def test_a_new_champion_serves_from_the_next_batch_on(shelf, serving):
     assert champion.for_batch(1, 2).bundle.version == "2"
 
 
+def test_a_champion_that_is_moved_back_serves_again(shelf, serving):
+    shelf.add("1")
+    champion = serving()
+    champion.current()
+    shelf.add("2", seed=1)
+    assert champion.for_batch(1, 2).bundle.version == "2"
+    shelf.champion = "1"
+    assert champion.for_batch(2, 2).bundle.version == "1"
+    assert serving().current().version == "1"
+
+
 def test_a_repeated_batch_is_cut_into_as_many_shards_as_at_first(shelf, serving):
     shelf.add("1")
     serving().for_batch(0, 2)

@@ -7,6 +7,7 @@ import pytest
 
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.features.sets import DEFAULT
+from fraudstream.inference import job
 from fraudstream.inference.job import Batches
 from fraudstream.inference.job import ForeignState
 from fraudstream.inference.job import StreamStopped
@@ -75,6 +76,21 @@ def test_a_checkpoint_of_other_topics_or_features_is_refused(tmp_path, other, pr
     claim(settings(tmp_path))
     with pytest.raises(ForeignState, match=problem):
         claim(settings(tmp_path, **other))
+
+
+def test_a_checkpoint_of_another_form_is_refused(tmp_path, monkeypatch):
+    claim(settings(tmp_path))
+    monkeypatch.setattr(job, "_FORMAT", "later")
+    with pytest.raises(ForeignState, match="belongs to format 2, not later: give another"):
+        claim(settings(tmp_path))
+
+
+def test_state_without_an_owner_is_refused(tmp_path):
+    claim(settings(tmp_path))
+    settings(tmp_path).state.mkdir()
+    (tmp_path / "owner.json").unlink()
+    with pytest.raises(ForeignState, match=r"has no owner\.json, by which it would tell whose"):
+        claim(settings(tmp_path))
 
 
 def test_topics_of_results_may_change(tmp_path):

@@ -1,5 +1,6 @@
 """The tasks that run on Spark's workers: Arrow batches in, rows out, whatever the cut."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,23 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from fraudstream.inference.scoring import LABELLED
+from fraudstream.features.definitions import DAY
+from fraudstream.features.definitions import VISIBILITY_LAG
+from fraudstream.features.definitions import Feature
+from fraudstream.features.definitions import FeatureSet
 from fraudstream.inference.scoring import OUTGOING
-from fraudstream.inference.scoring import REJECTED
-from fraudstream.inference.scoring import TRANSACTION
 from fraudstream.inference.sink import NotWritten
+from fraudstream.inference.steps import LABELLED
+from fraudstream.inference.steps import REJECTED
+from fraudstream.inference.steps import TRANSACTION
+from fraudstream.inference.steps import key_step
+from fraudstream.inference.store import EmbeddedStore
+from fraudstream.inference.store import Machine
+from fraudstream.inference.store import StateElsewhere
 from fraudstream.inference.tasks import Settings
-from fraudstream.inference.tasks import card_task
-from fraudstream.inference.tasks import merchant_task
+from fraudstream.inference.tasks import first_task
+from fraudstream.inference.tasks import key_task
+from fraudstream.inference.tasks import scoring_task
 from fraudstream.inference.tasks import writing_task
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
@@ -79,12 +89,12 @@ def label(number: int) -> bytes:
     )
 
 
-def records(values, topic=TOPICS.transactions, first=0):
+def records(values, topic=TOPICS.transactions, first=0, partition=2):
     count = len(values)
     return pa.record_batch(
         [
             pa.array([topic] * count, pa.string()),
-            pa.array([2] * count, pa.int32()),
+            pa.array([partition] * count, pa.int32()),
             pa.array(range(first, first + count), pa.int64()),
             pa.array([1_800_000_000_000] * count, pa.int64()),
             pa.array(values, pa.binary()),
@@ -98,47 +108,94 @@ def rows(task, *batches):
 
 
 def test_a_partition_without_records_gives_no_rows(settings):
-    assert rows(card_task(settings, 0)) == []
-    assert rows(card_task(settings, 0), records([])) == []
+    assert rows(first_task(settings, 0)) == []
+    assert rows(first_task(settings, 0), records([])) == []
     assert not settings.state.exists()
 
 
 def test_how_arrow_cuts_a_partition_does_not_matter(settings, tmp_path):
     values = [transaction(n) for n in range(5)] + [b"?", None]
-    whole = rows(card_task(settings, 0), records(values))
+    whole = rows(first_task(settings, 0), records(values))
     other = Settings(Cluster("kafka:9092"), TOPICS, tmp_path / "other", TINY, 1_000, 1.0)
     parts = [records(values[at : at + 3], first=at) for at in range(0, len(values), 3)]
-    np.testing.assert_equal(rows(card_task(other, 0), records([]), *parts), whole)
+    np.testing.assert_equal(rows(first_task(other, 0), records([]), *parts), whole)
     assert [row["kind"] for row in whole] == [TRANSACTION] * 5 + [REJECTED] * 2
     assert [row["offset"] for row in whole] == list(range(7))
     # TINY: the amount, the card's count in an hour and in a day, whether the device is new.
-    assert [row["card_features"][1] for row in whole[:5]] == [0, 1, 2, 3, 4]
+    assert [row["features"][1] for row in whole[:5]] == [0, 1, 2, 3, 4]
 
 
 def test_the_next_batch_goes_on_from_what_the_last_one_left(settings):
-    rows(card_task(settings, 0), records([transaction(0), transaction(1)]))
-    after = rows(card_task(settings, 1), records([transaction(1), transaction(2)], first=2))
-    assert [(row["transaction_id"], row["card_features"][1]) for row in after] == [("t2", 2)]
+    rows(first_task(settings, 0), records([transaction(0), transaction(1)]))
+    after = rows(first_task(settings, 1), records([transaction(1), transaction(2)], first=2))
+    assert [(row["transaction_id"], row["features"][1]) for row in after] == [("t2", 2)]
+
+
+def test_one_task_takes_partitions_one_after_the_other_however_arrow_cuts_them(settings):
+    parts = [
+        records([transaction(0), transaction(1)]),
+        records([transaction(2)], first=2),
+        records([transaction(3, "c2"), b"?"], partition=3, first=9),
+        records([b"?"], TOPICS.labels, first=5),
+    ]
+    whole = pa.Table.from_batches(parts).combine_chunks().to_batches()
+    assert len(whole) == 1
+    cut_so = rows(first_task(settings, 0), *parts)
+    np.testing.assert_equal(rows(first_task(settings, 0), *whole), cut_so)
+    places = [(row["topic"], row["partition"], row["offset"]) for row in cut_so]
+    assert places == [
+        *((TOPICS.transactions, 2, offset) for offset in range(3)),
+        *((TOPICS.transactions, 3, offset) for offset in (9, 10)),
+        (TOPICS.labels, 2, 5),
+    ]
+    assert [row["features"][1] for row in cut_so[:4]] == [0, 1, 2, 0]
+
+
+OF_LABELS = FeatureSet(
+    "of-labels",
+    1,
+    (
+        Feature("device", None, "count", DAY, VISIBILITY_LAG),
+        Feature("merchant", "is_fraud", "rate", DAY, VISIBILITY_LAG),
+    ),
+)
 
 
 def test_labels_are_handed_on_to_their_merchant(settings):
+    asking = replace(settings, feature_set=OF_LABELS)
     labels = records([label(0), transaction(0)], TOPICS.labels)
-    told = rows(card_task(settings, 0), labels)
+    told = rows(first_task(asking, 0), labels)
     assert [row["kind"] for row in told] == [LABELLED, REJECTED]
-    [sold] = rows(card_task(settings, 0), records([transaction(0)]))
+    [sold] = rows(first_task(asking, 0), records([transaction(0)]))
     assert told[0]["bucket"] == sold["bucket"]
 
 
+def test_labels_go_no_further_than_they_are_asked_for(settings):
+    asking = replace(settings, feature_set=OF_LABELS)
+    handed = first_task(asking, 0)([records([label(0), b"?"], TOPICS.labels)])
+    after = rows(key_task(asking, 0, "merchant"), *handed)
+    assert [row["kind"] for row in after] == [REJECTED]
+    labels = records([label(0), b"?"], TOPICS.labels, first=2)
+    assert [row["kind"] for row in rows(first_task(settings, 1), labels)] == [REJECTED]
+
+
+def test_on_another_machine_than_the_state_a_task_fails(settings):
+    elsewhere = replace(settings, machine=Machine("driver", "another-run"))
+    with pytest.raises(StateElsewhere, match="use workers on driver only"):
+        rows(first_task(elsewhere, 0), records([transaction(0)]))
+    assert not settings.state.exists()
+
+
 def test_merchants_without_rows_need_no_model(settings):
-    task = merchant_task(settings, "1", "0" * 64, Broadcast(settings.checkpoint))
+    task = scoring_task(settings, 0, "1", "0" * 64, Broadcast(settings.checkpoint))
     assert rows(task) == []
 
 
 def test_scores_and_dead_letters_go_out_to_their_topics(settings, model, tmp_path):
     bundle = load_bundle(tmp_path / "bundle", TINY, "3")
     values = [transaction(0, merchant="m1"), transaction(1, "c2", "m2"), b"?"]
-    handed = list(card_task(settings, 0)([records(values)]))
-    out = rows(merchant_task(settings, "3", bundle.digest, model), *handed)
+    handed = list(first_task(settings, 0)([records(values)]))
+    out = rows(scoring_task(settings, 0, "3", bundle.digest, model), *handed)
     by_topic = {}
     for row in out:
         by_topic.setdefault(row["topic"], []).append(orjson.loads(row["value"]))
@@ -150,28 +207,30 @@ def test_scores_and_dead_letters_go_out_to_their_topics(settings, model, tmp_pat
     assert by_topic.get(TOPICS.predicted, []) == alerts
 
 
-def test_a_merchant_cannot_be_named_into_the_labels_of_another(settings, model, tmp_path):
-    bundle = load_bundle(tmp_path / "bundle", TINY, "1")
-    task = merchant_task(settings, "1", bundle.digest, model)
-    names = ["label:m1", "m1:labels", "m1.labels", "m1-labels", "m1_labels"]
-    steps = [
-        records([label(0)], TOPICS.labels),
-        *(records([transaction(n, merchant=name)], first=n) for n, name in enumerate(names)),
+def test_a_merchant_cannot_be_named_into_the_labels_of_another(tmp_path):
+    store = EmbeddedStore(tmp_path)
+    names = ["m1", "label:m1", "m1:labels", "m1.labels", "m1-labels", "m1_labels"]
+    handed = [
+        *first_task_rows(tmp_path, records([label(0)], TOPICS.labels)),
+        *first_task_rows(
+            tmp_path, records([transaction(n, merchant=name) for n, name in enumerate(names)])
+        ),
     ]
-    for batch, some in enumerate(steps):
-        handed = pa.Table.from_batches(card_task(settings, batch)([some]))
-        # All in one store, as chance could have it.
-        place = handed.column_names.index("bucket")
-        handed = handed.set_column(place, "bucket", pa.array([0], pa.int32()))
-        scores = [row for row in rows(task, *handed.to_batches()) if row["topic"] == "scores"]
-        assert len(scores) == (batch > 0)
+    # All in one store, as chance could have it.
+    out = key_step(OF_LABELS, "merchant", pa.Table.from_batches(handed), 0, store)
+    assert [row["merchant_id"] for row in out.to_pylist()] == names
+
+
+def first_task_rows(folder, batch):
+    settings = Settings(Cluster("kafka:9092"), TOPICS, folder, OF_LABELS, 1_000, 1.0)
+    return first_task(settings, 0)([batch])
 
 
 def test_a_model_that_reaches_a_worker_damaged_is_refused(settings, model):
     model.value["model.onnx"] = b"damaged"
-    handed = list(card_task(settings, 0)([records([transaction(0)])]))
+    handed = list(first_task(settings, 0)([records([transaction(0)])]))
     with pytest.raises(BundleRefused):
-        rows(merchant_task(settings, "1", "1" * 64, model), *handed)
+        rows(scoring_task(settings, 0, "1", "1" * 64, model), *handed)
 
 
 class Paper:
@@ -180,7 +239,6 @@ class Paper:
     def __init__(self, *there):
         self.there = set(there)
         self.rows = {}
-        self.closed = 0
 
     def open(self, shard):
         self.shard = shard
@@ -191,9 +249,6 @@ class Paper:
             return False
         self.rows[self.shard, batch] = [row for some in rows for row in some.to_pylist()]
         return True
-
-    def close(self):
-        self.closed += 1
 
 
 def yields(count):
@@ -215,7 +270,6 @@ def test_what_a_task_yields_is_written_as_a_shard_of_the_batch():
     told = rows(writing_task(yields(3), paper, 7, lambda: 1), OUT)
     assert told == [{"shard": 1, "rows": 3, "was_there": False}]
     assert paper.rows == {(1, 7): OUT.to_pylist()}
-    assert paper.closed == 1
 
 
 def test_a_shard_that_was_there_is_told_as_such():

@@ -8,7 +8,7 @@ import pytest
 
 from fraudstream.kafka.reading import Span
 from fraudstream.kafka.reading import TopicChanged
-from fraudstream.kafka.reading import _is_wanted
+from fraudstream.kafka.reading import _take
 from fraudstream.kafka.reading import read
 from fraudstream.kafka.topics import AccessRefused
 from fraudstream.kafka.topics import BrokerUnreachable
@@ -29,6 +29,12 @@ class _Message:
     def offset(self) -> int:
         return self.at_offset
 
+    def timestamp(self) -> tuple[int, int]:
+        return 0, 1_000 + self.at_offset
+
+    def value(self) -> bytes | None:
+        return b"%d" % self.at_offset
+
     def error(self) -> KafkaError | None:
         return None if self.failed is None else KafkaError(self.failed)
 
@@ -37,34 +43,52 @@ def message(partition: int, offset: int, failed: int | None = None) -> Any:
     return _Message(partition, offset, failed)
 
 
+def take(
+    ends: dict[int, int], *messages: Any, waiting: set[int] | None = None
+) -> tuple[list[tuple[int, int]], set[int]]:
+    """Places of the records that are taken, and the partitions that are waited for after."""
+    waiting = set(ends) if waiting is None else waiting
+    records = _take(list(messages), "t", ends, waiting)
+    return list(zip(records.partition.tolist(), records.offset.tolist(), strict=True)), waiting
+
+
 def test_the_last_record_before_the_end_ends_its_partition() -> None:
-    waiting = {0: 3, 1: 5}
-    assert _is_wanted(message(0, 1), "t", waiting)
-    assert waiting == {0: 3, 1: 5}
-    assert _is_wanted(message(0, 2), "t", waiting)
-    assert waiting == {1: 5}
+    ends = {0: 3, 1: 5}
+    assert take(ends, message(0, 1)) == ([(0, 1)], {0, 1})
+    assert take(ends, message(1, 0), message(0, 2)) == ([(1, 0), (0, 2)], {1})
+
+
+def test_records_are_taken_with_their_time_and_value() -> None:
+    records = _take([message(0, 1), message(0, 3), message(0, 2)], "t", {0: 3}, {0})
+    assert records.offset.tolist() == [1, 2]
+    assert records.appended_ms.tolist() == [1_001, 1_002]
+    assert records.values == [b"1", b"2"]
 
 
 def test_records_after_the_end_are_left_alone() -> None:
-    waiting = {0: 3}
-    assert not _is_wanted(message(0, 3), "t", waiting)
-    assert waiting == {}
-    assert not _is_wanted(message(0, 4), "t", waiting)
+    assert take({0: 3}, message(0, 3)) == ([], set())
+    assert take({0: 3}, message(0, 4), waiting=set()) == ([], set())
+    assert take({0: 3, 1: 9}, message(0, 2), message(0, 3), message(1, 3)) == (
+        [(0, 2), (1, 3)],
+        {1},
+    )
 
 
 def test_the_end_of_a_partition_counts_only_where_it_is_not_before_the_noted_end() -> None:
-    waiting = {0: 3}
     ended = KafkaError._PARTITION_EOF
-    assert not _is_wanted(message(0, 2, ended), "t", waiting)
-    assert waiting == {0: 3}
-    assert not _is_wanted(message(0, 3, ended), "t", waiting)
-    assert waiting == {}
+    assert take({0: 3}, message(0, 2, ended)) == ([], {0})
+    assert take({0: 3}, message(0, 3, ended)) == ([], set())
+    assert take({0: 3, 1: 3}, message(1, 0), message(0, 3, ended)) == ([(1, 0)], {1})
+
+
+def test_nothing_came_is_no_end() -> None:
+    assert take({0: 3}) == ([], {0})
 
 
 @pytest.mark.parametrize("code", [KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT])
 def test_a_broker_that_goes_away_is_told(code: int) -> None:
     with pytest.raises(BrokerUnreachable, match="went away"):
-        _is_wanted(message(0, 0, code), "t", {0: 3})
+        take({0: 3}, message(0, 0, code))
 
 
 @pytest.mark.parametrize(
@@ -72,12 +96,12 @@ def test_a_broker_that_goes_away_is_told(code: int) -> None:
 )
 def test_a_missing_right_is_told_with_how_it_is_granted(code: int) -> None:
     with pytest.raises(AccessRefused, match=r"t may not be read: .*producer\.pex topics --acls"):
-        _is_wanted(message(0, 0, code), "t", {0: 3})
+        take({0: 3}, message(0, 0, code))
 
 
 def test_any_other_failure_names_the_topic() -> None:
     with pytest.raises(TopicChanged, match="t could not be read"):
-        _is_wanted(message(0, 0, KafkaError.OFFSET_OUT_OF_RANGE), "t", {0: 3})
+        take({0: 3}, message(0, 0, KafkaError.OFFSET_OUT_OF_RANGE))
 
 
 def test_empty_spans_are_read_without_a_broker() -> None:

@@ -1,5 +1,6 @@
 """What a training may see, and what it must not."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -254,6 +255,22 @@ def test_a_topic_of_a_transactional_producer_may_give_fewer_records_than_offsets
     good = orjson.dumps(label(0, 5, True))
     topic, _ = read_fake(monkeypatch, [records(10, [good])], Span(2, 10, 15), every_offset=False)
     assert topic.columns["offset"].to_pylist() == [10]
+
+
+def test_what_fails_while_the_next_records_are_fetched_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good = orjson.dumps(label(0, 5, True))
+
+    def broken() -> Iterator[Records]:
+        yield records(10, [good])
+        raise TopicChanged("no record came")
+
+    monkeypatch.setattr(dataset_module, "read", lambda *arguments: broken())
+    steps: list[float] = []
+    with pytest.raises(TopicChanged, match="no record came"):
+        read_topic(Cluster("none"), "labels", [Span(2, 10, 15)], decode_labels, steps.append)
+    assert steps == [1]
 
 
 def test_an_empty_topic_has_the_columns_of_a_full_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,8 @@ OF_WINDOW = frozenset(
         "zscore",
         "unusual_count",
         "unusual_share",
+        "seconds_since_unusual",
+        "max_to_median",
         "distinct_count",
         "is_new",
         "seconds_since_last",
@@ -50,10 +52,21 @@ OF_WINDOW = frozenset(
         "current_streak",
         "current_streak_seconds",
         "longest_streak",
+        "seconds_since_fraud",
+        "seconds_since_legitimate",
     }
 )
 #: Statistics of labels only.
-OF_LABELS = frozenset({"rate", "current_streak", "current_streak_seconds", "longest_streak"})
+OF_LABELS = frozenset(
+    {
+        "rate",
+        "current_streak",
+        "current_streak_seconds",
+        "longest_streak",
+        "seconds_since_fraud",
+        "seconds_since_legitimate",
+    }
+)
 #: Statistics of a number of the transactions.
 OF_NUMBERS = frozenset(
     {
@@ -70,6 +83,8 @@ OF_NUMBERS = frozenset(
         "zscore",
         "unusual_count",
         "unusual_share",
+        "seconds_since_unusual",
+        "max_to_median",
     }
 )
 #: Statistics that compare what a column stands for.
@@ -77,7 +92,9 @@ OF_IDENTITIES = frozenset({"is", "distinct_count", "is_new"})
 #: Statistics of transactions that labels have as well.
 _ALSO_OF_LABELS = frozenset({"count", "sum", "mean", "seconds_since_last"})
 #: Statistics that look at a second, usually longer window.
-WITH_REFERENCE = frozenset({"unusual_count", "unusual_share"})
+WITH_REFERENCE = frozenset(
+    {"unusual_count", "unusual_share", "seconds_since_unusual", "max_to_median"}
+)
 #: Columns that stand for what a string is, and can only be compared.
 IDENTITIES = frozenset({"card", "merchant", "device", "country", "channel"})
 #: The one column that comes from labels rather than from transactions.
@@ -114,13 +131,15 @@ class Feature:
         with the window's mean and deviation, ``ratio_to_median`` and ``ratio_to_trimmed_mean``
         with what a few large values do not move: the trimmed mean is that of the values up to 2.6
         medians, and a value over that is called unusual. ``unusual_count`` and ``unusual_share``
-        tell how many values of the window are, by the median of `reference`. ``is_new`` is 1
-        where no event of the window has the present value. Of labels: ``rate`` is frauds /
-        (labels + `smoothing`), so that few labels say little, and 0 where that is 0 / 0;
-        ``current_streak`` is how many of the latest labels in a row are frauds,
-        ``current_streak_seconds`` how long ago the first of them became known, and
-        ``longest_streak`` the most in a row. Of labels that became known at the same time, the
-        frauds count as the later ones.
+        tell how many values of the window are, by the median of `reference`,
+        ``seconds_since_unusual`` how long ago the last of them was, and ``max_to_median`` how many
+        of these medians the largest value is. ``is_new`` is 1 where no event of the window has the
+        present value. Of labels: ``rate`` is frauds / (labels + `smoothing`), so that few labels
+        say little, and 0 where that is 0 / 0; ``current_streak`` is how many of the latest labels
+        in a row are frauds, ``current_streak_seconds`` how long ago the first of them became
+        known, and ``longest_streak`` the most in a row; ``seconds_since_fraud`` and
+        ``seconds_since_legitimate`` tell how long ago the last label of its kind became known. Of
+        labels that became known at the same time, the frauds count as the later ones.
     window
         Length of the window ``(t - delay - window, t - delay]`` in event time (labels: in the time
         at which they became known).
@@ -130,8 +149,8 @@ class Feature:
     include_current
         Whether the transaction itself counts. Only over a card's own transactions.
     reference
-        For ``unusual_count`` and ``unusual_share``: length of the window that tells what is usual,
-        which ends where `window` ends.
+        For `WITH_REFERENCE`: length of the window that tells what is usual, which ends where
+        `window` ends.
     smoothing
         For ``rate``.
     level

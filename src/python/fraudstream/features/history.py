@@ -91,13 +91,23 @@ class Events:
         columns |= {name: np.zeros(0) for name in (*NUMBERS, LABEL)}
         return cls(nothing, nothing, nothing, columns)
 
-    def only(self, wanted: npt.NDArray[np.bool_]) -> "Events":
-        """Return the events where a mask is true."""
+    def between(self, first: np.int64, last: np.int64) -> "Events":
+        """Return the events of the keys from `first` to `last`."""
+        place = slice(
+            int(self.key.searchsorted(first)), int(self.key.searchsorted(last, side="right"))
+        )
+        return self._at(place)
+
+    def without(self, key: int) -> "Events":
+        """Return the events of all other keys."""
+        return self._at(np.flatnonzero(self.key != key))
+
+    def _at(self, place: slice | Int64) -> "Events":
         return Events(
-            self.key[wanted],
-            self.time_us[wanted],
-            self.arrival[wanted],
-            {name: column[wanted] for name, column in self.values.items()},
+            self.key[place],
+            self.time_us[place],
+            self.arrival[place],
+            {name: column[place] for name, column in self.values.items()},
         )
 
 
@@ -261,9 +271,13 @@ def chronological(
     [1, 2, 0]
     """
     by_time = np.lexsort((arrival, time_us))
-    number, _ = pd.factorize(key.take(by_time), sort=True)
     # A sort of plain integers is several times faster than one that has to tell where each lay.
     bits = len(key).bit_length()
+    number = key.take(by_time)
+    if len(key) and int(number.max()) - int(number.min()) >> (62 - bits):
+        number, _ = pd.factorize(number, sort=True)
+    elif len(key):
+        number = number - number.min()
     place = as_int64(number) << bits | np.arange(len(key))
     place.sort()
     order = by_time.take(place & ((1 << bits) - 1))

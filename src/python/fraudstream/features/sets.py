@@ -128,3 +128,102 @@ HANDBOOK = FeatureSet(
         ),
     ),
 )
+
+_WEEKS = (7 * DAY, 30 * DAY, 60 * DAY)
+_QUARTER = 90 * DAY
+
+#: For the same data, what tells fraud better: the amount against what is usual for the card, the
+#: card's recent unusual amounts, and the sequence of the merchant's labels. Labels stand, and wait,
+#: as in `HANDBOOK`.
+HANDBOOK_PLUS = FeatureSet(
+    "handbook-plus",
+    1,
+    (
+        Feature(None, "amount", "value", group="amount"),
+        *_each(_BOOK_WINDOWS, key="card", value=None, statistic="count", group="card activity"),
+        Feature("card", "amount", "mean", _MONTH, group="card spending"),
+        Feature("card", "amount", "ratio_to_median", _QUARTER, group="amount against the card"),
+        *_each(
+            (_MONTH, _QUARTER),
+            key="card",
+            value="amount",
+            statistic="ratio_to_trimmed_mean",
+            group="amount against the card",
+        ),
+        Feature("card", "amount", "zscore", _QUARTER, group="amount against the card"),
+        *_each(
+            (DAY, 3 * DAY, 7 * DAY, 30 * DAY),
+            key="card",
+            value="amount",
+            statistic="max_to_median",
+            reference=_QUARTER,
+            group="unusual amounts of the card",
+        ),
+        *_each(
+            (3 * DAY, 7 * DAY),
+            key="card",
+            value="amount",
+            statistic="unusual_count",
+            reference=_QUARTER,
+            group="unusual amounts of the card",
+        ),
+        Feature(
+            "card",
+            "amount",
+            "seconds_since_unusual",
+            _MONTH,
+            reference=_QUARTER,
+            group="unusual amounts of the card",
+        ),
+        *_each(
+            (7 * DAY, 30 * DAY),
+            key="merchant",
+            value=None,
+            statistic="count",
+            delay=_LAG,
+            group="merchant activity",
+        ),
+        *_each(
+            (3 * DAY, 7 * DAY, 30 * DAY),
+            key="merchant",
+            value="amount",
+            statistic="max",
+            delay=_BOOK_DELAY,
+            group="merchant activity",
+        ),
+        *_each(
+            _WEEKS,
+            key="merchant",
+            value="is_fraud",
+            statistic="count",
+            delay=_BOOK_DELAY,
+            group="merchant risk",
+        ),
+        *_each(
+            (7 * DAY, 30 * DAY),
+            key="merchant",
+            value="is_fraud",
+            statistic="sum",
+            delay=_BOOK_DELAY,
+            group="merchant risk",
+        ),
+        *_each(
+            (3 * DAY, *_WEEKS),
+            key="merchant",
+            value="is_fraud",
+            statistic="rate",
+            delay=_BOOK_DELAY,
+            group="merchant risk",
+        ),
+        *[
+            Feature("merchant", "is_fraud", statistic, 60 * DAY, _BOOK_DELAY, group="merchant risk")
+            for statistic in (
+                "current_streak",
+                "current_streak_seconds",
+                "longest_streak",
+                "seconds_since_fraud",
+                "seconds_since_legitimate",
+            )
+        ],
+    ),
+)

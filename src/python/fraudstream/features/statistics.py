@@ -21,6 +21,8 @@ from fraudstream.features.view import FIXED_POINT
 from fraudstream.features.view import Members
 from fraudstream.features.view import View
 
+Mask = npt.NDArray[np.bool_]
+
 _ROUNDING = 1e-12
 #: A value of more than so many medians is unusual, and left out of a trimmed mean.
 _USUAL_MEDIANS = 2.6
@@ -52,8 +54,7 @@ def of_window(feature: Feature, view: View) -> Float64:
     """Return a feature of the windows before the transactions."""
     window, value = feature.window or timedelta(0), feature.value or ""
     if feature.reference is not None:
-        unusual, count = _unusual(view, window, value, feature.reference)
-        return unusual if feature.statistic == "unusual_count" else _divide(unusual, count)
+        return _WITH_REFERENCE[feature.statistic](view, window, value, feature.reference)
     if feature.statistic == "rate":
         return _rate(view, window, value, feature.smoothing)
     return _STATISTICS[feature.statistic](view, window, value)
@@ -106,11 +107,14 @@ def _extreme(function: np.ufunc, view: View, window: timedelta, value: str) -> F
 
 
 def _median(view: View, window: timedelta, value: str) -> Float64:
-    result = np.full(len(view.moments), np.nan)
-    for rows, members in view.members(window):
-        some = members.with_value(value)
-        result[rows] = some.median(some.column(value))
-    return result
+    # Several statistics build on one median, which is dear.
+    if (window, value) not in view.medians:
+        result = np.full(len(view.moments), np.nan)
+        for rows, members in view.members(window):
+            some = members.with_value(value)
+            result[rows] = some.median(some.column(value))
+        view.medians[window, value] = result
+    return view.medians[window, value]
 
 
 def _trimmed_mean(view: View, window: timedelta, value: str) -> Float64:
@@ -126,6 +130,14 @@ def _trimmed_mean(view: View, window: timedelta, value: str) -> Float64:
     return result
 
 
+def _unusual_count(view: View, window: timedelta, value: str, reference: timedelta) -> Float64:
+    return _unusual(view, window, value, reference)[0]
+
+
+def _unusual_share(view: View, window: timedelta, value: str, reference: timedelta) -> Float64:
+    return _divide(*_unusual(view, window, value, reference))
+
+
 def _unusual(
     view: View, window: timedelta, value: str, reference: timedelta
 ) -> tuple[Float64, Float64]:
@@ -138,6 +150,41 @@ def _unusual(
         unusual[rows] = np.bincount(some.row[over], minlength=len(rows))
         count[rows] = some.count
     return unusual, count
+
+
+def _seconds_since_unusual(
+    view: View, window: timedelta, value: str, reference: timedelta
+) -> Float64:
+    usual = _USUAL_MEDIANS * _median(view, reference, value)
+
+    def is_unusual(members: Members, rows: Int64) -> Mask:
+        return members.column(value) > usual[rows][members.row]
+
+    return _seconds_since(view, window, is_unusual)
+
+
+def _max_to_median(view: View, window: timedelta, value: str, reference: timedelta) -> Float64:
+    return _divide(_max(view, window, value), _median(view, reference, value))
+
+
+def _seconds_since_fraud(view: View, window: timedelta, value: str) -> Float64:
+    return _seconds_since(view, window, lambda members, rows: members.column(LABEL) > 0)
+
+
+def _seconds_since_legitimate(view: View, window: timedelta, value: str) -> Float64:
+    return _seconds_since(view, window, lambda members, rows: members.column(LABEL) == 0)
+
+
+def _seconds_since(
+    view: View, window: timedelta, is_one: Callable[[Members, Int64], Mask]
+) -> Float64:
+    """Return how long before the moments the last event was that is one; nan where none is."""
+    result = np.full(len(view.moments), np.nan)
+    for rows, members in view.members(window):
+        some = members.where(is_one(members, rows))
+        last_us = some.reduce(np.maximum, some.time_us().astype(np.float64))
+        result[rows] = (view.moments.time_us[rows] - last_us) / 1e6
+    return result
 
 
 @dataclass(frozen=True)
@@ -284,6 +331,14 @@ _STATISTICS: dict[str, Callable[[View, timedelta, str], Float64]] = {
     "current_streak": _current_streak,
     "current_streak_seconds": _current_streak_seconds,
     "longest_streak": _longest_streak,
+    "seconds_since_fraud": _seconds_since_fraud,
+    "seconds_since_legitimate": _seconds_since_legitimate,
+}
+_WITH_REFERENCE: dict[str, Callable[[View, timedelta, str, timedelta], Float64]] = {
+    "unusual_count": _unusual_count,
+    "unusual_share": _unusual_share,
+    "seconds_since_unusual": _seconds_since_unusual,
+    "max_to_median": _max_to_median,
 }
 
 

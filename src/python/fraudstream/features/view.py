@@ -9,6 +9,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from fraudstream.features.definitions import IDENTITIES
 from fraudstream.features.definitions import MOST_EVENTS
@@ -48,14 +49,13 @@ class Finder:
         self._places = self._times.place(self._row, events.time_us)
         self._arrivals = Line.of(events.arrival, len(begins))
         highest = np.maximum.accumulate(self._arrivals.place(self._row, events.arrival))
-        #: For each position but a key's first, the latest arrival among its key's events before it.
-        self.highest_before = np.append(
-            events.arrival[:1], self._arrivals.value(self._row, highest)
-        )
+        #: For each position but a key's first, the latest arrival of the key's events before it.
+        self.highest_before = np.zeros(n + 1, dtype=np.int64)
+        self.highest_before[1:] = self._arrivals.value(self._row, highest)
 
     def rows_of(self, keys: Int64) -> Int64:
         """Return the number of each of some sorted keys, or -1 for one without history."""
-        if len(self._keys) == 0:
+        if len(self._keys) == 0 or len(keys) == 0:
             return np.full(len(keys), -1)
         begins = np.append(np.flatnonzero(keys[1:] != keys[:-1]) + 1, 0)
         begins = np.roll(begins, 1)
@@ -120,10 +120,7 @@ class View:
         self.moments = moments
         self._finder = finder
         self._delay_us = feature.delay // timedelta(microseconds=1)
-        if feature.is_of_own_card:
-            self.horizon = moments.sequence - (0 if feature.include_current else 1)
-        else:
-            self.horizon = moments.clock_us - VISIBILITY_LAG // timedelta(microseconds=1)
+        self.horizon = self.horizon_of(moments, feature)
         self.key_row = self._finder.rows_of(moments.key)
         #: Where what is known of a key begins: no window sees more than its latest events.
         self.begin = begin = self._begin(most_events)
@@ -137,7 +134,16 @@ class View:
         self.settled = ~self.any | (finder.highest_before.take(self.end) <= self.horizon)
         self._unsettled = np.flatnonzero(~self.settled)
         self._ranges: dict[timedelta, Range] = {}
+        #: Medians by window and value, kept for the statistics that build on them.
+        self.medians: dict[tuple[timedelta, str], Float64] = {}
         self._terms: dict[str, tuple[_Term | None, _Term]] = {}
+
+    @staticmethod
+    def horizon_of(moments: Moments, feature: Feature) -> Int64:
+        """Return the latest arrival that each moment sees."""
+        if feature.is_of_own_card:
+            return moments.sequence - (0 if feature.include_current else 1)
+        return moments.clock_us - VISIBILITY_LAG // timedelta(microseconds=1)
 
     def range_of(self, window: timedelta) -> Range:
         """Return the positions of each moment's window."""
@@ -258,10 +264,13 @@ class Members:
     def with_value(self, value: str) -> "Members":
         """Return the members that have a value."""
         column = self._view.events.values[value].take(self.position)
-        present = column != ABSENT if value in IDENTITIES else ~np.isnan(column)
-        row = self.row[present]
+        return self.where(column != ABSENT if value in IDENTITIES else ~np.isnan(column))
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> "Members":
+        """Return the members for which `kept` is true."""
+        row = self.row[kept]
         count = np.bincount(row, minlength=len(self.count))
-        return Members(self.position[present], row, count, self._view, self._rows)
+        return Members(self.position[kept], row, count, self._view, self._rows)
 
     def median(self, column: Float64) -> Float64:
         """Return the median of each window; nan for an empty one."""

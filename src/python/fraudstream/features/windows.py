@@ -16,6 +16,7 @@ cannot give, look at the window's members one by one. Late, duplicated and out-o
 therefore change speed, never numbers.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -41,6 +42,9 @@ from fraudstream.features.statistics import of_transaction
 from fraudstream.features.statistics import of_window
 from fraudstream.features.view import Finder
 from fraudstream.features.view import View
+
+#: Rows looked at in one go, but for a key that has more.
+_ROWS_AT_ONCE = 1 << 15
 
 
 def features_at(
@@ -72,7 +76,7 @@ def features_at(
     if not moments.is_chronological:
         order = chronological(moments.key, moments.time_us, moments.sequence)
         found = features_at(features, transactions, labels, moments.take(order), most_events)
-        return {name: _put_back(column, order) for name, column in found.items()}
+        return _put_back(found, order)
     finders: dict[bool, Finder] = {}
     views: dict[tuple[bool, timedelta, bool], View] = {}
     columns: dict[str, Float64] = {}
@@ -126,13 +130,39 @@ def features_throughout(
     order = chronological(
         transactions.key, transactions.time_us, arrival, transactions.values.get("transaction")
     )
-    moments = transactions.take(order)
-    history = Events(moments.key, moments.time_us, arrival.take(order), moments.values)
-    has = history.key != ABSENT
-    if not has.all():
-        history = history.only(has)
-    columns = features_at(features, history, labels, moments, most_events)
-    return {name: _put_back(column, order) for name, column in columns.items()}
+    key = transactions.key.take(order)
+    in_order = {feature.name: np.empty(len(transactions)) for feature in features}
+    for begin, stop in _blocks(key):
+        moments = transactions.take(order[begin:stop])
+        history = Events(
+            moments.key,
+            moments.time_us,
+            moments.sequence if is_of_card else moments.clock_us,
+            moments.values,
+        )
+        known = labels.between(key[begin], key[stop - 1])
+        if (moments.key == ABSENT).any():
+            history, known = history.without(ABSENT), known.without(ABSENT)
+        found = features_at(features, history, known, moments, most_events)
+        for name, column in found.items():
+            in_order[name][begin:stop] = column
+    return _put_back(in_order, order)
+
+
+def _blocks(key: Int64) -> Iterator[tuple[int, int]]:
+    """Yield where pieces of whole keys begin and end: what is at work at once fits into a cache."""
+    begin = 0
+    while begin < len(key):
+        last = key[min(begin + _ROWS_AT_ONCE, len(key)) - 1]
+        stop = int(key.searchsorted(last, side="right"))
+        yield begin, stop
+        begin = stop
+
+
+def _put_back(in_order: dict[str, Float64], order: Int64) -> dict[str, Float64]:
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return {name: column.take(place) for name, column in in_order.items()}
 
 
 def assemble(feature_set: FeatureSet, columns: dict[str, Float64]) -> Float64:
@@ -187,9 +217,3 @@ def replay(feature_set: FeatureSet, transactions: pa.Table, labels: pa.Table) ->
             feature_set.most_events,
         )
     return assemble(feature_set, columns).take(copy_of, axis=0)
-
-
-def _put_back(column: Float64, order: Int64) -> Float64:
-    result = np.empty_like(column)
-    result[order] = column
-    return result

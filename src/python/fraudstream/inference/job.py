@@ -65,7 +65,7 @@ def start(
     query = (
         records.writeStream.queryName(NAME)
         # By its scheme: a cluster may have another file system as its default.
-        .option("checkpointLocation", (settings.checkpoint / "progress").as_uri())
+        .option("checkpointLocation", settings.progress.as_uri())
         .foreachBatch(batches.process)
         .start()
     )
@@ -82,6 +82,9 @@ def _records(spark: SparkSession, settings: Settings, topic: str) -> DataFrame:
         .option("maxOffsetsPerTrigger", settings.most_records)
         # As the trainer reads: what was aborted is in neither.
         .option("kafka.isolation.level", "read_committed")
+        # The consumer asks what comes next before it asks where the topic ends, and Kafka answers
+        # one after the other: with the default it would wait for half a second where nothing comes.
+        .option("kafka.fetch.max.wait.ms", "5")
         .option("failOnDataLoss", "true")
         .load()
         .select(
@@ -179,6 +182,11 @@ def claim(settings: Settings) -> str:
     owner = settings.checkpoint / "owner.json"
     settings.checkpoint.mkdir(parents=True, exist_ok=True)
     if not owner.exists():
+        if settings.state.exists() or settings.progress.exists():
+            raise ForeignState(
+                f"{settings.checkpoint} holds state and has no {owner.name}, by which it would "
+                "tell whose: give another --checkpoint; the new one is built from the topic"
+            )
         _write_whole(owner, {**ours, "stream": uuid4().hex[:12]})
     theirs = orjson.loads(owner.read_bytes())
     for name, value in ours.items():

@@ -36,6 +36,12 @@ _SOON = (
     KafkaError.UNSTABLE_OFFSET_COMMIT,
 )
 _ROOM_S = 0.1
+# Kafka is close, and asked once a batch: what takes a moment is tried again at once. The client
+# waits for 100 ms by default before it connects, and before it goes on after another transaction.
+_HASTE = {"reconnect.backoff.ms": 1, "retry.backoff.ms": 5, "linger.ms": 1}
+
+# By cluster and group. To connect anew for each batch takes longer than all the rest.
+_markers: dict[tuple[str, str], Consumer] = {}
 
 
 class NotWritten(ConnectionError):
@@ -73,7 +79,7 @@ class Sink:
 
 
 class Shard:
-    """One shard of every batch, opened for writing. `Sink.open` makes it; close it after use."""
+    """One shard of every batch, opened for writing; `Sink.open` makes it."""
 
     def __init__(self, cluster: Cluster, name: str, marked: str) -> None:
         self._name = name
@@ -85,10 +91,16 @@ class Shard:
                 # The partitioner of Java's clients, and so of whoever writes the transactions.
                 partitioner="murmur2_random",
             )
+            | _HASTE
         )
+        # The client asks for its coordinator as soon as it is connected to the address that it was
+        # given. Once it knows the broker by its name it drops that connection, and may lose the
+        # answer: it asks again after half a second. So it is made to know the broker (the first
+        # time), and to be connected to it (the second), before.
+        for _ in range(2):
+            self._producer.list_topics(marked, _TIMEOUT_S)
         self._producer.init_transactions(_TIMEOUT_S)
-        # It joins no group: it reads the mark, and names the group in which the next is left.
-        self._marker = Consumer(cluster.config(group_id=name, enable_auto_commit=False))
+        self._marker = _marker(cluster, name)
         self._next = next_batch(self._marker, TopicPartition(marked, 0))
 
     def write(self, batch: int, rows: Iterable[pa.RecordBatch]) -> bool:
@@ -126,9 +138,13 @@ class Shard:
         self._next = batch + 1
         return True
 
-    def close(self) -> None:
-        """Give the shard back."""
-        self._marker.close()
+
+def _marker(cluster: Cluster, name: str) -> Consumer:
+    """Return what reads a group's mark, and names the group for the next; it joins no group."""
+    place = (cluster.bootstrap_servers, name)
+    if place not in _markers:
+        _markers[place] = Consumer(cluster.config(group_id=name, enable_auto_commit=False) | _HASTE)
+    return _markers[place]
 
 
 def next_batch(marker: Consumer, place: TopicPartition) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from dataclasses import field
 import functools
@@ -90,6 +89,11 @@ class Settings:
     def state(self) -> Path:
         """Where the stores are."""
         return self.checkpoint / "state"
+
+    @property
+    def progress(self) -> Path:
+        """Where Spark writes down how far it has come."""
+        return self.checkpoint / "progress"
 
 
 class Model(Protocol):
@@ -226,11 +230,11 @@ def writing_task(
         with ThreadPoolExecutor(1) as beside:
             opening = beside.submit(sink.open, shard())
             rows = list(task(records))
-            with closing(opening.result()) as opened:
-                count = sum(some.num_rows for some in rows)
-                if count:
-                    is_new = opened.write(batch, rows)
-                    yield pa.record_batch([[shard()], [count], [not is_new]], schema=WRITTEN)
+            opened = opening.result()
+            count = sum(some.num_rows for some in rows)
+            if count:
+                is_new = opened.write(batch, rows)
+                yield pa.record_batch([[shard()], [count], [not is_new]], schema=WRITTEN)
 
     return write
 

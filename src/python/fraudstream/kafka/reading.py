@@ -1,6 +1,7 @@
 """Read what a topic holds, from the first offset to the end noted at the start."""
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 import time
 from typing import cast
@@ -108,7 +109,8 @@ def read(
     BrokerUnreachable
         If the broker goes away.
     """
-    waiting = {span.partition: span.high for span in within if span.high > span.low}
+    ends = {span.partition: span.high for span in within if span.high > span.low}
+    waiting = set(ends)
     if not waiting:
         return
     consumer = Consumer(
@@ -128,18 +130,10 @@ def read(
         )
         deadline = time.monotonic() + _STALL_S
         while waiting:
-            kept = []
-            for message in consumer.consume(_CHUNK, timeout=0.5):
-                if _is_wanted(message, topic, waiting):
-                    kept.append(message)
-            if kept:
+            records = _take(consumer.consume(_CHUNK, timeout=0.5), topic, ends, waiting)
+            if len(records):
                 deadline = time.monotonic() + _STALL_S
-                yield Records(
-                    np.array([m.partition() for m in kept], dtype=np.int64),
-                    np.array([m.offset() for m in kept], dtype=np.int64),
-                    np.array([m.timestamp()[1] for m in kept], dtype=np.int64),
-                    [m.value() for m in kept],
-                )
+                yield records
             elif waiting and time.monotonic() > deadline:
                 raise TopicChanged(
                     f"{topic}: no record came for {_STALL_S:.0f} s, and partitions "
@@ -149,31 +143,59 @@ def read(
         consumer.close()
 
 
-def _is_wanted(message: Message, topic: str, waiting: dict[int, int]) -> bool:
-    """Return whether a message is a record before the end; forget a partition that is at its end.
+def _take(
+    messages: list[Message], topic: str, ends: Mapping[int, int], waiting: set[int]
+) -> Records:
+    """Return the records before the ends; forget the partitions that have reached theirs.
 
     Parameters
     ----------
-    message
-        A record, the end of a partition, or a failure.
+    messages
+        Records, ends of partitions, or failures.
     topic
         For errors.
+    ends
+        The end offset of each partition.
     waiting
-        The end offset of each partition that has not reached it; changed in place.
+        The partitions that have not reached it; changed in place.
     """
-    failure = message.error()
-    ended = failure is not None and failure.code() == KafkaError._PARTITION_EOF
-    if failure is not None and not ended:
-        if failure.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
-            raise BrokerUnreachable(f"the broker went away: {failure.str()}")
-        if lacks_right(failure):
-            raise AccessRefused(f"{topic} may not be read: {reason(failure)}")
-        raise TopicChanged(f"{topic} could not be read: {failure.str()}")
-    partition = cast(int, message.partition())
-    offset = cast(int, message.offset())
-    end = waiting.get(partition, 0)
-    # A control record may be the last before the end, so that no message ever carries the last
-    # offset: the end is then told by the partition's EOF, whose offset is the next record's.
-    if (offset if ended else offset + 1) >= end:
-        waiting.pop(partition, None)
-    return not ended and offset < end
+    failures = [message.error() for message in messages]
+    if any(failures):
+        for message, failure in zip(messages, failures, strict=True):
+            if failure is not None:
+                _require_end(failure, topic)
+                # A control record may be the last before the end, so that no message ever carries
+                # the last offset: the end is then told by the offset after it.
+                _forget(waiting, ends, cast(int, message.partition()), cast(int, message.offset()))
+        messages = [m for m, failure in zip(messages, failures, strict=True) if failure is None]
+    partition = np.array([message.partition() for message in messages], dtype=np.int64)
+    offset = np.array([message.offset() for message in messages], dtype=np.int64)
+    wanted = np.zeros(len(messages), dtype=bool)
+    for each in np.unique(partition).tolist():
+        its = partition == each
+        wanted |= its & (offset < ends[each])
+        _forget(waiting, ends, each, int(offset[its].max()) + 1)
+    if not wanted.all():
+        messages = [messages[row] for row in np.flatnonzero(wanted).tolist()]
+    return Records(
+        partition[wanted],
+        offset[wanted],
+        np.array([message.timestamp()[1] for message in messages], dtype=np.int64),
+        [message.value() for message in messages],
+    )
+
+
+def _forget(waiting: set[int], ends: Mapping[int, int], partition: int, next_offset: int) -> None:
+    if next_offset >= ends[partition]:
+        waiting.discard(partition)
+
+
+def _require_end(failure: KafkaError, topic: str) -> None:
+    """Raise what failed; the end of a partition is no failure."""
+    if failure.code() == KafkaError._PARTITION_EOF:
+        return
+    if failure.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+        raise BrokerUnreachable(f"the broker went away: {failure.str()}")
+    if lacks_right(failure):
+        raise AccessRefused(f"{topic} may not be read: {reason(failure)}")
+    raise TopicChanged(f"{topic} could not be read: {failure.str()}")

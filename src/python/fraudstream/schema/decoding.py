@@ -5,6 +5,7 @@ trainer counts rejections, the stream sends them to the dead letters. Both call 
 here, so that they agree on what a valid record is.
 """
 
+from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraudstream.schema.columnar import decode_plain
+from fraudstream.schema.columnar import with_times
 from fraudstream.schema.timestamps import CLOCK_TOLERANCE
 from fraudstream.schema.timestamps import duration_us
 from fraudstream.schema.validation import EARLIER_PREDICTION
@@ -23,6 +26,9 @@ from fraudstream.schema.validation import PREDICTION
 from fraudstream.schema.validation import TRANSACTION
 from fraudstream.schema.validation import InvalidDocument
 from fraudstream.schema.validation import validator
+
+#: From so many records on it pays to set up what decodes them together.
+_MANY = 300
 
 _TRANSACTION_FIELDS = pa.schema(
     [
@@ -122,12 +128,13 @@ def decode_transactions(
     >>> [(r.row, r.reason.split(":")[0]) for r in decoded.rejections]
     [(1, 'expected a JSON document')]
     """
-    return _decode(values, appended_ms, (TRANSACTION,), _TRANSACTION_FIELDS, ("event_time",))
+    return _decode_flat(values, appended_ms, TRANSACTION, _TRANSACTION_FIELDS, ("event_time",))
 
 
 def decode_labels(values: Sequence[bytes | None], appended_ms: npt.NDArray[np.int64]) -> Decoded:
     """Decode records of the topic of labels; see `decode_transactions`."""
-    return _decode(values, appended_ms, (LABEL,), _LABEL_FIELDS, ("event_time", "labelled_at"))
+    times = ("event_time", "labelled_at")
+    return _decode_flat(values, appended_ms, LABEL, _LABEL_FIELDS, times)
 
 
 def decode_predictions(
@@ -138,37 +145,65 @@ def decode_predictions(
     See `decode_transactions`.
     """
     versions = (PREDICTION, EARLIER_PREDICTION)
-    return _decode(values, appended_ms, versions, _PREDICTION_FIELDS, ("event_time",))
+    times = ("event_time",)
+    rows = range(len(values))
+    decoded = _decode_each(values, rows, versions, _PREDICTION_FIELDS, times)
+    return _refuse_future(*decoded, appended_ms, times)
 
 
-def _decode(
+def _decode_flat(
     values: Sequence[bytes | None],
     appended_ms: npt.NDArray[np.int64],
-    versions: Sequence[str],
+    schema: str,
     fields: pa.Schema,
     times: tuple[str, ...],
 ) -> Decoded:
+    """Decode records of a schema of flat objects: plain ones many at a time, others one by one."""
+    if len(values) < _MANY:
+        decoded = _decode_each(values, range(len(values)), (schema,), fields, times)
+        return _refuse_future(*decoded, appended_ms, times)
+    plain = decode_plain(values, schema, fields, times)
+    if len(plain.rows) == len(values):
+        return _refuse_future(plain.columns, plain.rows, [], appended_ms, times)
+    left = np.setdiff1d(np.arange(len(values)), plain.rows, assume_unique=True)
+    table, index, rejections = _decode_each(values, left.tolist(), (schema,), fields, times)
+    index = np.concatenate([plain.rows, index])
+    order = np.argsort(index)
+    table = pa.concat_tables([plain.columns, table]).take(pa.array(order))
+    return _refuse_future(table, index[order], rejections, appended_ms, times)
+
+
+def _decode_each(
+    values: Sequence[bytes | None],
+    rows: Iterable[int],
+    versions: Sequence[str],
+    fields: pa.Schema,
+    times: tuple[str, ...],
+) -> tuple[pa.Table, npt.NDArray[np.int64], list[Rejection]]:
+    """Decode the records of some rows one by one."""
     documents: list[dict[str, Any]] = []
-    rows: list[int] = []
+    valid: list[int] = []
     rejections: list[Rejection] = []
-    for row, value in enumerate(values):
+    for row in rows:
         try:
-            documents.append(_parse(value, versions))
-            rows.append(row)
+            documents.append(_parse(values[row], versions))
+            valid.append(row)
         except InvalidDocument as error:
             rejections.append(Rejection(row, str(error)))
+    columns = {
+        field.name: pa.array([document.get(field.name) for document in documents], field.type)
+        for field in fields
+    }
+    return with_times(pa.table(columns), times), np.array(valid, dtype=np.int64), rejections
 
-    columns: dict[str, pa.Array] = {}
-    for field in fields:
-        column = pa.array([document.get(field.name) for document in documents], field.type)
-        if field.name in times:
-            instant = column.cast(pa.timestamp("us", tz="UTC"))
-            columns[f"{field.name}_us"] = instant.cast(pa.int64())
-        else:
-            columns[field.name] = column
-    table = pa.table(columns)
 
-    index = np.array(rows, dtype=np.int64)
+def _refuse_future(
+    table: pa.Table,
+    index: npt.NDArray[np.int64],
+    rejections: list[Rejection],
+    appended_ms: npt.NDArray[np.int64],
+    times: tuple[str, ...],
+) -> Decoded:
     latest_us = np.asarray(appended_ms)[index] * 1000 + duration_us(CLOCK_TOLERANCE)
     possible = np.ones(len(index), dtype=bool)
     for name in times:

@@ -1,7 +1,9 @@
 """From topics to rows that a model can be trained and judged on, point in time."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,6 +16,7 @@ from fraudstream.features.definitions import FeatureSet
 from fraudstream.features.history import first_copies
 from fraudstream.features.history import identity
 from fraudstream.features.windows import replay
+from fraudstream.kafka.reading import Records
 from fraudstream.kafka.reading import Span
 from fraudstream.kafka.reading import TopicChanged
 from fraudstream.kafka.reading import read
@@ -168,7 +171,7 @@ def read_topic(
     promised = sum(span.high - span.low for span in within)
     parts = [_located(decode([], np.empty(0, np.int64)), *3 * (np.empty(0, np.int64),))]
     came = rejected = 0
-    for records in read(cluster, topic, within):
+    for records in _ahead(read(cluster, topic, within)):
         decoded = decode(records.values, records.appended_ms)
         parts.append(_located(decoded, records.partition, records.offset, records.appended_ms))
         rejected += len(decoded.rejections)
@@ -180,6 +183,18 @@ def read_topic(
             "was it compacted, or written by a transactional producer?"
         )
     return Topic(pa.concat_tables(parts), within, rejected)
+
+
+def _ahead(parts: Iterator[Records]) -> Iterator[Records]:
+    """Yield what `parts` yields, fetching the next while the last is worked on.
+
+    Both spend most of their time outside of Python, where they do not wait for each other.
+    """
+    with ThreadPoolExecutor(1, "read") as reader:
+        following = reader.submit(next, parts, None)
+        while (part := following.result()) is not None:
+            following = reader.submit(next, parts, None)
+            yield part
 
 
 def build(feature_set: FeatureSet, transactions: pa.Table, labels: pa.Table) -> Dataset:
@@ -203,14 +218,16 @@ def build(feature_set: FeatureSet, transactions: pa.Table, labels: pa.Table) -> 
     transaction = identity(transactions["transaction_id"])
     first, _ = first_copies(card, transaction, transactions["offset"].to_numpy())
     is_fraud, known_us = join(labels, card[first], transaction[first])
+    duplicates = len(features) - len(first)
     return Dataset(
-        features=features[first],
+        # Without duplicates a copy of the largest thing that there is would be for nothing.
+        features=features[first] if duplicates else features,
         event_time_us=transactions["event_time_us"].to_numpy()[first],
         card=card[first],
         amount=transactions["amount"].to_numpy()[first],
         is_fraud=is_fraud,
         known_us=known_us,
-        duplicates=len(features) - len(first),
+        duplicates=duplicates,
     )
 
 

@@ -500,14 +500,13 @@ def models(tracking_uri: str, model_name: str, as_json: bool, debug: bool) -> No
         raise UnknownVersion(
             f"{tracking_uri} has no version of {model_name}: train one with `trainer.pex train`"
         )
-    table = Table("version", "champion", "average precision", "threshold", "registered", "decision")
+    table = Table("version", "average precision", "threshold", "registered, UTC", "decision")
     for version in versions:
         table.add_row(
-            version.number,
-            "yes" if version.is_champion else "",
+            f"{version.number}, champion" if version.is_champion else version.number,
             _figure(version.average_precision),
             _figure(version.threshold),
-            f"{version.created:%Y-%m-%d %H:%M} UTC",
+            f"{version.created:%Y-%m-%d %H:%M}",
             version.decision,
         )
     Console().print(table)

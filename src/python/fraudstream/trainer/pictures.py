@@ -129,4 +129,11 @@ def _threshold(threshold: Threshold, found: TradeOff, axes: Axes) -> None:
     money.set_ylim(0, 2 * max(found.cost_per_day[0], given["cost_per_day"]))
     lines = [*axes.get_lines(), *money.get_lines()]
     named = [line for line in lines if not str(line.get_label()).startswith("_")]
-    axes.legend(named, [str(line.get_label()) for line in named], loc="center left")
+    # The curves leave no corner free.
+    axes.figure.legend(
+        named,
+        [str(line.get_label()) for line in named],
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+    )

@@ -1,0 +1,197 @@
+"""Decode plain records many at a time, straight into columns.
+
+A record is plain if it is a flat JSON object of printable ASCII, without escapes, whose fields pass
+conditions that are sufficient for its schema. That is how our own producer writes. Of such a record
+the columns that come out are those that parsing and checking it by itself would give. Whatever is
+not plain is left to just that: it may be valid all the same, and only there the reason is told why
+it is not.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from functools import partial
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from fraudstream.schema.validation import load_schema
+
+Mask = npt.NDArray[np.bool_]
+Condition = Callable[[pa.ChunkedArray], pa.ChunkedArray]
+
+#: Records parsed in one go: where one of them breaks the reader, so many are left out.
+_AT_ONCE = 2_000
+
+# An object without another inside, in one line of ASCII: what two JSON readers cannot see
+# differently. Bytes and line breaks outside of it, and escapes, are what they may.
+_PLAIN = r"^\{[\x20-\x5b\x5d-\x7a|~]*\}$"
+
+# Our patterns may begin by saying what may not be: RE2, which matches columns, has no such thing.
+_LOOKAHEAD = re.compile(r"^\^\(\?!(?P<refused>[^()]*)\)(?P<expected>.*)$")
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Some of the records that were given.
+
+    Attributes
+    ----------
+    columns
+        One row a plain record, as `with_times` gives them.
+    rows
+        ``int64``, the input row of each row of `columns`, increasing.
+    """
+
+    columns: pa.Table
+    rows: npt.NDArray[np.int64]
+
+
+def decode_plain(
+    values: Sequence[bytes | None], schema: str, fields: pa.Schema, times: Sequence[str]
+) -> Plain:
+    """Decode those of some records that are plain.
+
+    Parameters
+    ----------
+    values
+        The records' values.
+    schema
+        Name of a schema of flat objects, such as ``"label.v1"``.
+    fields
+        A column for each of its properties: strings, ``float64`` or booleans.
+    times
+        Which of them are times.
+
+    Examples
+    --------
+    >>> fields = pa.schema([
+    ...     (name, pa.bool_() if name == "is_fraud" else pa.string())
+    ...     for name in load_schema("label.v1")["properties"]])
+    >>> value = (b'{"transaction_id": "t1", "card_id": "c1", "merchant_id": "m1", '
+    ...          b'"event_time": "1970-01-01T00:00:00Z", "is_fraud": true, '
+    ...          b'"labelled_at": "1970-01-01T00:00:01Z", "source": "replay"}')
+    >>> plain = decode_plain([b"?", value], "label.v1", fields, ["event_time", "labelled_at"])
+    >>> plain.rows.tolist(), plain.columns["labelled_at_us"].to_pylist()
+    ([1], [1000000])
+    """
+    tables = [with_times(fields.empty_table(), times)]
+    rows = [np.zeros(0, dtype=np.int64)]
+    for start in range(0, len(values), _AT_ONCE):
+        some = values[start : start + _AT_ONCE]
+        candidates = np.flatnonzero(_looks_plain(some))
+        table = _parse([some[row] for row in candidates.tolist()], fields)
+        if table is None:
+            continue
+        passed = _passes(table, schema)
+        try:
+            found = with_times(table if passed.all() else table.filter(pa.array(passed)), times)
+        except pa.ArrowInvalid:
+            # A time that looks like one, on the 30th of February.
+            continue
+        tables.append(found)
+        rows.append(candidates[passed] + start)
+    return Plain(pa.concat_tables(tables).combine_chunks(), np.concatenate(rows))
+
+
+def with_times(columns: pa.Table, times: Sequence[str]) -> pa.Table:
+    """Return columns with times as ``int64`` microseconds since the epoch, named ``*_us``.
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        If one is no time.
+
+    Examples
+    --------
+    >>> with_times(pa.table({"at": ["1970-01-01T00:00:01Z"]}), ["at"]).to_pylist()
+    [{'at_us': 1000000}]
+    """
+    for name in times:
+        instants = columns[name].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+        place = columns.column_names.index(name)
+        columns = columns.set_column(place, f"{name}_us", instants)
+    return columns
+
+
+def _looks_plain(values: Sequence[bytes | None]) -> Mask:
+    # A tombstone is null, and null is no match.
+    return _true(pc.match_substring_regex(pa.array(values, pa.binary()), _PLAIN))
+
+
+def _parse(values: list[bytes | None], fields: pa.Schema) -> pa.Table | None:
+    """Return a row for each value, or ``None`` if any of them is more than the reader takes."""
+    if not values:
+        return None
+    lines = b"\n".join(values)  # type: ignore[arg-type]
+    try:
+        table = pyarrow.json.read_json(
+            pa.BufferReader(lines),
+            pyarrow.json.ReadOptions(use_threads=False, block_size=len(lines) + 1),
+            pyarrow.json.ParseOptions(explicit_schema=fields, unexpected_field_behavior="error"),
+        )
+    except pa.ArrowInvalid:
+        return None
+    return table if len(table) == len(values) else None
+
+
+def _passes(table: pa.Table, schema: str) -> Mask:
+    passed = np.ones(len(table), dtype=bool)
+    for name, rule in load_schema(schema)["properties"].items():
+        column = table[name]
+        valid = np.ones(len(table), dtype=bool)
+        for condition in _conditions(schema, name):
+            valid &= _true(condition(column))
+        # Absent and null look alike here: only what may be null may be absent.
+        passed &= valid | _true(column.is_null()) if _is_nullable(rule) else valid
+    return passed
+
+
+@cache
+def _conditions(schema: str, name: str) -> tuple[Condition, ...]:
+    """Return tests of a column's values that hold only where the rules of a property do."""
+    return tuple(_from_rule(load_schema(schema)["properties"][name]))
+
+
+def _from_rule(rule: dict[str, Any]) -> Iterator[Condition]:
+    yield partial(pc.is_valid)
+    if "enum" in rule:
+        levels = [level for level in rule["enum"] if level is not None]
+        yield partial(pc.is_in, value_set=pa.array(levels))
+    if "pattern" in rule:
+        found = _LOOKAHEAD.match(rule["pattern"])
+        expected = f"^{found['expected']}" if found else rule["pattern"]
+        yield partial(pc.match_substring_regex, pattern=expected)
+        if found:
+            yield partial(_matches_not, pattern=f"^{found['refused']}")
+    if "number" in _types(rule):
+        yield partial(pc.is_finite)
+    if "minimum" in rule:
+        yield partial(pc.less_equal, float(rule["minimum"]))
+    if "maximum" in rule:
+        yield partial(pc.greater_equal, float(rule["maximum"]))
+
+
+def _matches_not(column: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
+    return pc.invert(pc.match_substring_regex(column, pattern=pattern))
+
+
+def _types(rule: dict[str, Any]) -> list[str]:
+    types = rule.get("type", [])
+    return [types] if isinstance(types, str) else types
+
+
+def _is_nullable(rule: dict[str, Any]) -> bool:
+    return "null" in _types(rule) or None in rule.get("enum", ())
+
+
+def _true(column: pa.ChunkedArray | pa.Array) -> Mask:
+    found: Mask = pc.fill_null(column, False).to_numpy(zero_copy_only=False).astype(bool)
+    return found
