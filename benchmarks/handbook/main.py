@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from fraudstream.cli.console import option
 from fraudstream.cli.console import progress_bar
 from fraudstream.cli.console import run
 from fraudstream.cli.console import stderr
@@ -20,6 +19,8 @@ from fraudstream.features.windows import replay
 from handbook.data import History
 from handbook.data import read
 from handbook.models import MODELS
+from handbook.options import data_option
+from handbook.options import threads_option
 from handbook.protocol import METRICS
 from handbook.protocol import TEST_FOLDS
 from handbook.protocol import fold
@@ -79,14 +80,7 @@ class Plan:
 
 
 @click.command()
-@option(
-    "--data",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    required=True,
-    envvar="FRAUDSTREAM_HANDBOOK",
-    metavar="FILE",
-    help="The Handbook's transactions as one Parquet file.",
-)
+@data_option
 @click.option(
     "--train-start",
     "folds",
@@ -121,7 +115,7 @@ class Plan:
     default=tuple(SETS),
     help="Only the book's 15 features, or only ours.  [default: both]",
 )
-@click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
+@threads_option
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report."
 )

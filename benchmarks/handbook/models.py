@@ -57,7 +57,7 @@ XGBOOST: Mapping[str, float] = {
 def logistic_regression(
     features: Matrix, is_fraud: Mask, test: Matrix, seed: int, threads: int
 ) -> Float64:
-    """The book's: standard scaling, fitted on the training rows; absent values are the median."""
+    """Fit the book's, scaled by the training rows alone; an absent value counts as the median."""
     model = make_pipeline(
         SimpleImputer(strategy="median", keep_empty_features=True),
         StandardScaler(),
@@ -69,7 +69,7 @@ def logistic_regression(
 def random_forest(
     features: Matrix, is_fraud: Mask, test: Matrix, seed: int, threads: int
 ) -> Float64:
-    """A hundred trees to a depth of 20, as the book chose them."""
+    """Grow a hundred trees to a depth of 20, as the book chose them."""
     model = RandomForestClassifier(100, max_depth=20, random_state=seed, n_jobs=threads)
     return _of_fraud(model.fit(features, is_fraud).predict_proba(test))
 
@@ -82,7 +82,7 @@ def boosted_by_lightgbm(
     threads: int,
     settings: Mapping[str, float] = LIGHTGBM,
 ) -> Float64:
-    """LightGBM with fine bins."""
+    """Boost trees with LightGBM, on fine bins."""
     fixed = {
         "objective": "binary",
         "max_bin": _BINS,
@@ -104,7 +104,7 @@ def boosted_by_xgboost(
     threads: int,
     settings: Mapping[str, float] = XGBOOST,
 ) -> Float64:
-    """XGBoost with fine bins."""
+    """Boost trees with XGBoost, on fine bins."""
     model = xgboost.XGBClassifier(
         tree_method="hist", max_bin=_BINS, random_state=seed, n_jobs=threads, **settings
     )
@@ -119,7 +119,7 @@ def fraudstream(
     threads: int,
     settings: Settings | None = None,
 ) -> Float64:
-    """Our network as it is served: trained in PyTorch, scored as ONNX."""
+    """Train our network in PyTorch, and score it as it is served, as ONNX."""
     settings = replace(settings or Settings(), seed=seed)
     network = fit(features, is_fraud, settings, threads=threads)
     served = onnxruntime.InferenceSession(export(network), providers=["CPUExecutionProvider"])

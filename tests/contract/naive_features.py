@@ -3,7 +3,7 @@
 The engine is tested against this. It shares no code with it beyond the definitions.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -68,17 +68,21 @@ def clock(records: Sequence, one: Any, time_of: Any) -> int:
     )
 
 
+def _tie(ties: Mapping[tuple[str, str], int] | None, one: Any) -> int:
+    return 0 if ties is None else ties[one.card, one.id]
+
+
 def value_of(
     feature: Feature,
     one: Transaction,
     transactions: Sequence[Transaction],
     labels: Sequence[Label],
     most_events: int = MOST_EVENTS,
-    tie: Callable[[Any], int] = lambda record: 0,
+    ties: Mapping[tuple[str, str], int] | None = None,
 ) -> float:
     """Return a feature of transaction `one`, given all records of both topics.
 
-    `tie` orders events of one time and arrival, where `most_events` has to tell which are seen.
+    `ties` tells by card and id how events of one time and arrival are ordered.
     """
     present = next(t for t in without_copies(transactions) if (t.card, t.id) == (one.card, one.id))
     if feature.key is None:
@@ -89,7 +93,7 @@ def value_of(
     now = clock(transactions, present, lambda t: t.time_us)
     if feature.value == "is_fraud":
         arrivals = [
-            (x.known_us, clock(labels, x, lambda r: r.known_us), tie(x), x)
+            (x.known_us, clock(labels, x, lambda r: r.known_us), _tie(ties, x), x)
             for x in without_copies(labels)
             if getattr(x, feature.key) == getattr(present, feature.key)
             and clock(labels, x, lambda r: r.known_us) <= now - lag
@@ -98,9 +102,8 @@ def value_of(
         seen = [a[3] for a in arrivals[-most_events:] if begin < a[0] <= end]
         return _over_labels(feature, present, seen)
     arrivals = []
-    if getattr(present, feature.key) is None:
-        transactions = []
-    for x in without_copies(transactions):
+    nobodys = getattr(present, feature.key) is None
+    for x in [] if nobodys else without_copies(transactions):
         if getattr(x, feature.key) != getattr(present, feature.key):
             continue
         if feature.key == "card":
@@ -110,12 +113,12 @@ def value_of(
             arrival = clock(transactions, x, lambda t: t.time_us)
             arrived = arrival <= now - lag
         if arrived:
-            arrivals.append((x.time_us, arrival, tie(x), x))
+            arrivals.append((x.time_us, arrival, _tie(ties, x), x))
     arrivals.sort(key=lambda a: a[:3])
     seen = [a[3] for a in arrivals[-most_events:] if begin < a[0] <= end]
     if feature.reference is not None:
         longer = replace(feature, window=feature.reference, reference=None, statistic="median")
-        median = value_of(longer, one, transactions, labels, most_events, tie)
+        median = value_of(longer, one, transactions, labels, most_events, ties)
         unusual = [x for x in seen if x.amount > 2.6 * median]
         match feature.statistic:
             case "unusual_count":

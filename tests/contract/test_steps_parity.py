@@ -12,10 +12,7 @@ import pytest
 from contract.dirty_topics import Record
 from contract.dirty_topics import dirty_topics
 from contract.dirty_topics import replayed
-from fraudstream.features.definitions import DAY
-from fraudstream.features.definitions import HOUR
-from fraudstream.features.definitions import VISIBILITY_LAG as LAG
-from fraudstream.features.definitions import Feature
+from contract.every_key import EVERY_KEY
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.scoring import Destinations
@@ -156,26 +153,6 @@ def test_served_features_equal_a_replay_however_the_stream_is_cut(records, batch
     assert_served_as_replayed(DEFAULT, records, batches, tmp_path)
 
 
-#: Of every key there is, and of labels by both keys that labels have.
-EVERY_KEY = FeatureSet(
-    "every-key",
-    1,
-    (
-        Feature(None, "amount", "value"),
-        Feature("device", None, "count", DAY, LAG),
-        Feature("device", "card", "distinct_count", 7 * DAY, LAG),
-        Feature("card", "amount", "mean", 7 * DAY),
-        Feature("country", "amount", "ratio", DAY, LAG),
-        Feature("channel", "merchant", "distinct_count", HOUR, LAG),
-        Feature("merchant", "is_fraud", "rate", 30 * DAY, LAG),
-        Feature("merchant", "amount", "max", 7 * DAY, DAY),
-        Feature("card", "is_fraud", "sum", 30 * DAY, LAG),
-        Feature("device", None, "seconds_since_last", 7 * DAY, LAG),
-        Feature("channel", None, "count", DAY, LAG),
-    ),
-)
-
-
 def test_labels_travel_no_further_than_the_keys_that_ask_for_them():
     assert shared_keys(EVERY_KEY) == ("merchant", "card", "device", "country", "channel")
     assert shared_keys(DEFAULT) == ("merchant",)
@@ -190,24 +167,31 @@ def test_features_of_every_key_are_served_as_replayed(records, batches, tmp_path
 
 
 @pytest.mark.parametrize("batches", [3, 11, 60])
+@pytest.mark.parametrize(
+    ("feature_set", "hot"),
+    [
+        (EVERY_KEY, {"amount_ratio_by_country_1d", "count_by_channel_1d"}),
+        (DEFAULT, {"count_by_merchant_30d", "amount_ratio_by_merchant_30d", "count_by_card_30d"}),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
 def test_past_the_bound_of_a_key_what_is_served_is_still_what_is_replayed(
-    records, batches, tmp_path
+    records, batches, feature_set, hot, tmp_path
 ):
-    few = replace(EVERY_KEY, most_events=20)
-    unbounded, bounded = (np.array(list(replayed(s, records).values())) for s in (EVERY_KEY, few))
+    few = replace(feature_set, most_events=20)
+    unbounded, bounded = (np.array(list(replayed(s, records).values())) for s in (feature_set, few))
     changed = (np.nan_to_num(unbounded) != np.nan_to_num(bounded)).any(axis=0)
-    assert {"amount_ratio_by_country_1d", "count_by_channel_1d"} <= {
-        name for name, is_changed in zip(EVERY_KEY.names, changed, strict=True) if is_changed
-    }
+    assert hot <= set(np.array(feature_set.names)[changed])
     stream = assert_served_as_replayed(few, records, batches, tmp_path, again=2)
-    channels = {name: n for n, name in enumerate(("card_present", "online", "atm"))}
+    valid = [orjson.loads(r.value) for r in records if r.topic == "transactions" and r.id]
+    names = {document[each] for document in valid for each in ("merchant_id", "channel")}
     held = [
-        stream.store(f"by-channel-{bucket}").read({n: name}, layout_of(few, "channel"))
+        len(stream.store(f"by-{key}-{bucket}").read({0: name}, layout_of(few, key)))
+        for key in shared_keys(few)
         for bucket in range(BUCKETS)
-        for name, n in channels.items()
+        for name in names
     ]
-    assert max(map(len, held)) >= 20
-    assert max(map(len, held)) <= 4 * 20
+    assert 20 <= max(held) <= 4 * 20
 
 
 def test_what_two_cards_call_alike_are_two_transactions(tmp_path):

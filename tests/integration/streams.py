@@ -23,6 +23,7 @@ from contract.dirty_topics import PARTITIONS
 from contract.dirty_topics import Record
 from fraudstream.cli.console import run
 from fraudstream.features.definitions import VISIBILITY_LAG
+from fraudstream.features.definitions import FeatureSet
 from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.main import inference
 from fraudstream.kafka.reading import read
@@ -62,38 +63,14 @@ def await_that(condition: Callable[[], bool], app: Process, within_s: float = DE
 
 
 @dataclass
-class Stack:
-    """A broker, a registry, and how to reach them."""
+class Traffic:
+    """A broker, and ways to feed and read it."""
 
     broker: KafkaBroker
-    mlflow: MlflowServer
 
     @property
     def cluster(self) -> Cluster:
         return Cluster(self.broker.bootstrap_servers)
-
-    def flags(self, checkpoint: Path, **changed: str) -> list[str]:
-        """Return the app's command line; `changed` names flags with ``_`` for ``-``."""
-        given = {
-            "bootstrap_servers": self.broker.bootstrap_servers,
-            "tracking_uri": self.mlflow.uri,
-            "transactions_topic": TOPICS.transactions,
-            "labels_topic": TOPICS.labels,
-            "checkpoint": str(checkpoint),
-            "cache": str(apps.cache()),
-            "master": "local[2]",
-            "share_of_features": "1.0",
-            **changed,
-        }
-        return ["run", *(f"--{name.replace('_', '-')}={value}" for name, value in given.items())]
-
-    def app(self, checkpoint: Path, log: Path) -> Process:
-        environment = {
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "SPARK_HOME": str(spark_home()),
-        }
-        program = [sys.executable, "-m", "fraudstream.inference.main"]
-        return Process("inference", [*program, *self.flags(checkpoint)], log, environment)
 
     def send(self, records: Iterable[Record]) -> None:
         """Append records as life does: what lies further apart than the lag, one after the other.
@@ -135,32 +112,39 @@ class Stack:
             )
         ]
 
+
+@dataclass
+class Stack(Traffic):
+    """A broker, a registry, and how to reach them."""
+
+    mlflow: MlflowServer
+
+    def flags(self, checkpoint: Path, **changed: str) -> list[str]:
+        """Return the app's command line; `changed` names flags with ``_`` for ``-``."""
+        given = {
+            "bootstrap_servers": self.broker.bootstrap_servers,
+            "tracking_uri": self.mlflow.uri,
+            "transactions_topic": TOPICS.transactions,
+            "labels_topic": TOPICS.labels,
+            "checkpoint": str(checkpoint),
+            "cache": str(apps.cache()),
+            "master": "local[2]",
+            "share_of_features": "1.0",
+            **changed,
+        }
+        return ["run", *(f"--{name.replace('_', '-')}={value}" for name, value in given.items())]
+
+    def app(self, checkpoint: Path, log: Path) -> Process:
+        environment = {
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "SPARK_HOME": str(spark_home()),
+        }
+        program = [sys.executable, "-m", "fraudstream.inference.main"]
+        return Process("inference", [*program, *self.flags(checkpoint)], log, environment)
+
     def register(self, folder: Path, features: np.ndarray, seed: int) -> Bundle:
         """Make an untrained network the champion; a tenth of `features` are alerts to it."""
-        torch.manual_seed(seed)
-        network = Network(Encoding(features), Shape(members=4, first=16, second=8))
-        with torch.no_grad():
-            network.head.mul_(10)
-        network.calibrate(2.0, -2.0)
-        scores = predict(network.eval(), features)
-        manifest = Manifest(
-            name=MODEL,
-            run="none",
-            feature_set=DEFAULT.identity,
-            feature_hash=DEFAULT.hash,
-            feature_names=DEFAULT.names,
-            threshold=float(np.quantile(scores, 0.9)),
-            threshold_policy="a tenth",
-            threshold_figures={},
-            label_delay=timedelta(days=7),
-            metrics={"average_precision": 0.5},
-            training={},
-            usual_values=tuple(np.nanmedian(features, axis=0).tolist()),
-        )
-        figures = distributions(DEFAULT.names, features, scores)
-        write_bundle(
-            folder / "bundle", manifest, export(network), figures, features[:8], scores[:8]
-        )
+        write_model(folder / "bundle", DEFAULT, features, seed)
         (folder / "pictures").mkdir()
         registry = Registry(self.mlflow.uri, MODEL)
         with registry.run(MODEL, {"seed": seed}) as run_id:
@@ -168,6 +152,32 @@ class Stack:
         version = registry.register(run_id, load_bundle(folder / "bundle"))
         registry.promote(version, "by hand")
         return load_bundle(folder / "bundle", DEFAULT, version)
+
+
+def write_model(folder: Path, feature_set: FeatureSet, features: np.ndarray, seed: int) -> None:
+    """Write the bundle of an untrained network; a tenth of `features` are alerts to it."""
+    torch.manual_seed(seed)
+    network = Network(Encoding(features), Shape(members=4, first=16, second=8))
+    with torch.no_grad():
+        network.head.mul_(10)
+    network.calibrate(2.0, -2.0)
+    scores = predict(network.eval(), features)
+    manifest = Manifest(
+        name=MODEL,
+        run="none",
+        feature_set=feature_set.identity,
+        feature_hash=feature_set.hash,
+        feature_names=feature_set.names,
+        threshold=float(np.quantile(scores, 0.9)),
+        threshold_policy="a tenth",
+        threshold_figures={},
+        label_delay=timedelta(days=7),
+        metrics={"average_precision": 0.5},
+        training={},
+        usual_values=tuple(np.nanmedian(features, axis=0).tolist()),
+    )
+    figures = distributions(feature_set.names, features, scores)
+    write_bundle(folder, manifest, export(network), figures, features[:8], scores[:8])
 
 
 @contextmanager
@@ -218,8 +228,8 @@ def split(records: list[Record], parts: int) -> list[list[Record]]:
     return [records[start:stop] for start, stop in pairwise(cuts)]
 
 
-def features_of(score: dict[str, Any]) -> list[float]:
-    row = [score["features"][name] for name in DEFAULT.names]
+def features_of(score: dict[str, Any], feature_set: FeatureSet = DEFAULT) -> list[float]:
+    row = [score["features"][name] for name in feature_set.names]
     return [np.nan if value is None else value for value in row]
 
 

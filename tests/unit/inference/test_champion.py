@@ -1,10 +1,12 @@
 """The champion: swapped between batches, pinned to each, refused when unfit, kept for bad times."""
 
+from dataclasses import replace
 from pathlib import Path
 import shutil
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from fraudstream.inference.champion import Champion
 from fraudstream.inference.champion import NoChampion
@@ -13,6 +15,7 @@ from fraudstream.inference.champion import RegistryUnreachable
 from fraudstream.inference.champion import await_first
 from fraudstream.model.bundle import BundleRefused
 from unit.model.example_bundles import TINY
+from unit.model.example_bundles import tiny_manifest
 from unit.model.example_bundles import write_tiny
 
 
@@ -125,6 +128,24 @@ def test_a_damaged_first_champion_is_an_error(shelf, serving):
     (shelf.add("1") / "model.onnx").write_bytes(b"")
     with pytest.raises(BundleRefused, match="digest"):
         serving().current()
+
+
+def test_a_champion_of_another_feature_set_is_refused_loudly_and_the_last_one_serves_on(
+    shelf, serving
+):
+    shelf.add("1")
+    champion = serving()
+    assert champion.current().version == "1"
+    other = replace(TINY, version=2, most_events=7)
+    manifest = replace(tiny_manifest(), feature_set=other.identity, feature_hash=other.hash)
+    write_tiny(shelf.folder / "2", manifest)
+    shelf.champion = "2"
+    with capture_logs() as told:
+        assert champion.for_batch(0, 2).bundle.version == "1"
+        assert champion.for_batch(1, 2).bundle.version == "1"
+    [refusal] = [line for line in told if line["event"] == "champion refused"]
+    assert refusal["log_level"] == "warning"
+    assert f"expected {TINY.identity}, which is served, got {other.identity}" in refusal["why"]
 
 
 def test_a_champion_of_another_feature_set_is_refused(shelf, tmp_path):

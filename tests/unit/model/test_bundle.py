@@ -63,6 +63,7 @@ def test_a_bundle_gives_back_what_was_written(sound: Path) -> None:
     np.testing.assert_array_equal(bundle.usual_values, written.usual_values)
     assert (bundle.name, bundle.version) == ("tiny-detector", "7")
     assert bundle.threshold == 0.5
+    assert bundle.manifest.threshold_figures == {"alerts_per_day": 40.0, "precision": 0.5}
     assert bundle.feature_set == TINY.identity
     assert bundle.feature_names == TINY.names
     assert bundle.reference.column_names == ["name", "lower", "upper", "count"]
@@ -136,6 +137,7 @@ def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
     [
         lambda document: document.pop("threshold"),
         lambda document: document.update(format="something.else"),
+        lambda document: document["threshold"].pop("figures"),
         lambda document: document["threshold"].update(value=1.5),
         lambda document: document["threshold"].update(value=None),
         lambda document: document["feature_set"]["usual_values"].pop(),

@@ -164,7 +164,8 @@ def test_frauds_of_few_cards_tell_less_than_as_many_of_many_cards() -> None:
     by_row = np.arange(6000)
     by_card = by_row.copy()
     by_card[is_fraud] = np.repeat(np.arange(20), 15) + 6000
-    few, many = (compare(is_fraud, *models, card) for card in (by_card, by_row))
+    one, other = models
+    few, many = (compare(is_fraud, one, other, card) for card in (by_card, by_row))
     assert few.upper - few.lower > 1.5 * (many.upper - many.lower)
 
 

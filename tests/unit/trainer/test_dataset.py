@@ -28,6 +28,7 @@ from fraudstream.trainer.dataset import Dataset
 from fraudstream.trainer.dataset import LabelsMissing
 from fraudstream.trainer.dataset import build
 from fraudstream.trainer.dataset import compromised
+from fraudstream.trainer.dataset import join
 from fraudstream.trainer.dataset import offsets
 from fraudstream.trainer.dataset import read_topic
 from fraudstream.trainer.dataset import split
@@ -255,6 +256,38 @@ def test_a_topic_of_a_transactional_producer_may_give_fewer_records_than_offsets
     good = orjson.dumps(label(0, 5, True))
     topic, _ = read_fake(monkeypatch, [records(10, [good])], Span(2, 10, 15), every_offset=False)
     assert topic.columns["offset"].to_pylist() == [10]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.booleans()), max_size=12),
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3)), max_size=12),
+    st.integers(1, 5),
+)
+def test_each_transaction_of_a_card_gets_its_first_label_however_the_rows_are_chunked(
+    labels: list[tuple[str, int, bool]], transactions: list[tuple[str, int]], chunk: int
+) -> None:
+    told = columns(
+        [label(number, at, told, card) for at, (card, number, told) in enumerate(labels)],
+        decode_labels,
+    )
+    records = columns(
+        [transaction(number, 0, card) for card, number in transactions], decode_transactions
+    )
+    expected: dict[tuple[str, int], tuple[bool, int]] = {}
+    for at, (card, number, is_fraud) in enumerate(labels):
+        expected.setdefault((card, number), (is_fraud, at))
+    in_chunks = [
+        pa.concat_tables([table.slice(0, chunk).combine_chunks(), table.slice(chunk)])
+        for table in (records, told)
+    ]
+    joined = join(*in_chunks)
+    firsts = list(dict.fromkeys(transactions))
+    assert joined.first.tolist() == [transactions.index(each) for each in firsts]
+    assert list(zip(joined.is_fraud.tolist(), joined.known_us.tolist(), strict=True)) == [
+        expected.get(each, (False, NEVER)) for each in firsts
+    ]
+    same = [[a[0] == b[0] for a in firsts] for b in firsts]
+    assert (joined.card[:, np.newaxis] == joined.card).tolist() == same
 
 
 def test_what_fails_while_the_next_records_are_fetched_is_told(

@@ -104,7 +104,7 @@ class Pin(NamedTuple):
     bundle
         The model that scores it.
     shards
-        Into how many parts its second step is cut.
+        Into how many parts its steps but the first are cut.
     """
 
     bundle: Bundle

@@ -21,6 +21,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 import structlog
 
+from fraudstream.inference.store import StateElsewhere
+
 _POLL_S = 0.1
 _MOST_TOLD = 3
 #: Spark's own word for "17", which is not the "17.0.15" of ``java.version``.
@@ -46,10 +48,6 @@ class ExecutorsMissing(LookupError):
 
 class UnfitExecutors(ValueError):
     """An executor runs another Python or Java than the driver, or none that can do the work."""
-
-
-class StateElsewhere(ValueError):
-    """An executor cannot reach the state, which is embedded and so on the driver's machine."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,8 @@ def require_executors(
 ) -> None:
     """Wait until the cluster has given executors, and see that each can do the stream's work.
 
-    Executors that come later are not asked.
+    Executors that come later are not asked: of these, each task sees for itself that it is where
+    the state is.
 
     Parameters
     ----------

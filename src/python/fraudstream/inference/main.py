@@ -62,13 +62,13 @@ def inference() -> None:
     "--tasks",
     default=2,
     type=click.IntRange(1, 16),
-    help="Tasks that score at the same time; about as many as there are cores.",
+    help="Tasks that work at the same time; about as many as there are cores.",
 )
 @option(
     "--most-records",
     default=2_000_000,
     type=click.IntRange(1),
-    help="The most records that one batch reads.",
+    help="The most transactions that one batch reads, and the most labels.",
 )
 @option(
     "--share-of-features",
@@ -139,6 +139,8 @@ def run_stream(
 
     checkpoint = checkpoint.resolve()
     settings = Settings(cluster, topics, checkpoint, DEFAULT, most_records, share_of_features)
+    # Before a model is looked for: the last one of a foreign checkpoint would only be refused.
+    stream = claim(settings)
     champion = Champion(Registry(tracking_uri, model_name), checkpoint / "models", DEFAULT)
     alive = checkpoint / "alive"
     with stop_requests() as stop:
@@ -147,7 +149,7 @@ def run_stream(
             return
         log.info("model", name=serving.name, version=serving.version, threshold=serving.threshold)
         # Kafka lets only readers of a topic mark it, and the stream reads none of its results.
-        sink = Sink(cluster, claim(settings), topics.transactions)
+        sink = Sink(cluster, stream, topics.transactions)
         cache = cache or default_cache()
         # Spark and its workers need no registry.
         with credentials_withheld():

@@ -57,7 +57,7 @@ def session(master: str, cache: Path, tasks: int, environment: Mapping[str, str]
         Where the Kafka connector is resolved into, once. Not used where it lies among Spark's own
         jars, as in an image.
     tasks
-        How many tasks the second step is spread over.
+        How many tasks each step is spread over, at most.
     environment
         Variables of this process: see `for_executors`.
 

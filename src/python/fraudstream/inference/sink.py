@@ -1,6 +1,6 @@
 """Results to Kafka: each shard of a batch in one transaction, with a mark that it is there.
 
-A shard is what one task of the second step scores. Its results and its mark, the number of the
+A shard is what one task of the last step scores. Its results and its mark, the number of the
 batch, become visible together or not at all. Whoever opens a shard first fences all who opened it
 before, then looks at the mark: so a batch that is repeated, by a task that Spark starts
 again or by a driver that was killed and restarted, is in the topics once.

@@ -41,7 +41,7 @@ class OlderBatch(RuntimeError):
 
 
 class StateElsewhere(ValueError):
-    """State is embedded, on the driver's machine, and this is another one."""
+    """State is embedded, on the driver's machine, and a task or an executor cannot reach it."""
 
 
 class Machine(NamedTuple):

@@ -48,7 +48,7 @@ from fraudstream.schema.decoding import decode_labels
 from fraudstream.schema.decoding import decode_transactions
 
 #: How many rows the features are computed of at once; bounds a worker's memory.
-_ROWS_AT_ONCE = 100_000
+_ROWS_AT_ONCE = 50_000
 
 Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
@@ -215,7 +215,7 @@ def _open(settings: Settings, name: str) -> EmbeddedStore:
 
 
 def shard_at_hand() -> int:
-    """Return which partition of the second step this task of Spark works on."""
+    """Return which partition of the last step this task of Spark works on."""
     return int(TaskContext.get().partitionId())  # type: ignore[union-attr]
 
 

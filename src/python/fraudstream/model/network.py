@@ -27,8 +27,11 @@ from torch import nn
 #: What onnxruntime 1.32 and all its recent predecessors run.
 OPSET = 18
 
-#: Quantiles at which a feature is cut: even ones, and finer ones near both ends, where fraud is.
-_LEVELS = np.union1d(np.arange(17) / 16, [0.002, 0.01, 0.02, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999])
+#: Quantiles at which a feature is cut: even ones, and finer ones near both ends.
+_LEVELS = np.union1d(np.arange(9) / 8, [0.002, 0.01, 0.02, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999])
+#: Quantiles of the frauds' values at which it is cut too. Frauds are so few that they move no
+#: quantile of all values, and it is among them that a feature has to be told finely.
+_LEVELS_OF_FRAUDS = np.arange(17) / 16
 #: The narrowest piece, relative to the values at its ends: float32 tells no finer ones apart.
 _NARROWEST = 1e-5
 #: Where a probability is cut off before its logit is taken.
@@ -66,6 +69,8 @@ class Encoding(nn.Module):
     ----------
     features
         Training data, shape (n, k), NaN where absent.
+    is_fraud
+        Which of its rows are frauds, shape (n,). ``None``: cut by all rows alike.
 
     Attributes
     ----------
@@ -86,16 +91,20 @@ class Encoding(nn.Module):
     flagged: torch.Tensor
     fill: torch.Tensor
 
-    def __init__(self, features: npt.NDArray[np.floating]) -> None:
+    def __init__(
+        self, features: npt.NDArray[np.floating], is_fraud: npt.NDArray[np.bool_] | None = None
+    ) -> None:
         super().__init__()
+        frauds = np.zeros(len(features), dtype=np.bool_) if is_fraud is None else is_fraud
         source: list[int] = []
         lower: list[float] = []
         scale: list[float] = []
         flagged: list[int] = []
         fill: list[float] = []
         for number, column in enumerate(np.asarray(features, dtype=np.float32).T):
-            present = column[~np.isnan(column)].astype(np.float64)
-            edges = _edges(present)
+            here = ~np.isnan(column)
+            present = column[here].astype(np.float64)
+            edges = _edges(present, frauds[here])
             source += [number] * (len(edges) - 1)
             lower += edges[:-1].tolist()
             scale += (1 / np.diff(edges)).tolist()
@@ -170,10 +179,14 @@ class Network(nn.Module):
     def logits(self, encoded: torch.Tensor) -> torch.Tensor:
         """Return each member's logit, shape (n, members), of rows that are encoded already."""
         hidden = self.shared(encoded).unsqueeze(1)
-        hidden = self.dropout(torch.relu(hidden * self.scale_1 + self.bias_1))
+        hidden = self._drop(torch.relu(hidden * self.scale_1 + self.bias_1))
         hidden = self.mixed(hidden * self.enter_2)
-        hidden = self.dropout(torch.relu(hidden * self.scale_2 + self.bias_2))
+        hidden = self._drop(torch.relu(hidden * self.scale_2 + self.bias_2))
         return (hidden * self.head).sum(dim=2) + self.bias_3
+
+    def _drop(self, hidden: torch.Tensor) -> torch.Tensor:
+        # One draw serves all members: random numbers would cost more than the layers do.
+        return hidden * self.dropout(torch.ones_like(hidden[:, :1])) if self.training else hidden
 
     def raw_logit(self, encoded: torch.Tensor) -> torch.Tensor:
         """Return the logit of the members' mean probability, shape (n,), before calibration."""
@@ -250,11 +263,24 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def _edges(present: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _edges(
+    present: npt.NDArray[np.float64], is_fraud: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
     """Return the places at which a feature is cut, increasing; fewer than two if it is constant."""
     if not len(present):
         return np.empty(0)
-    candidates = np.unique(np.quantile(present, _LEVELS, method="nearest"))
+    candidates = np.quantile(present, _LEVELS, method="nearest")
+    if is_fraud.any() and not is_fraud.all():
+        frauds, legitimate = present[is_fraud], present[~is_fraud]
+        candidates = np.concatenate(
+            [
+                candidates,
+                np.quantile(frauds, _LEVELS_OF_FRAUDS, method="nearest"),
+                # Where one class ends, there may be a step.
+                [legitimate.min(), legitimate.max()],
+            ]
+        )
+    candidates = np.unique(candidates)
     kept = [candidates[0]]
     for edge in candidates[1:]:
         if edge - kept[-1] > _NARROWEST * max(abs(edge), abs(kept[-1])):

@@ -9,12 +9,9 @@ from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 
 from fraudstream.features.definitions import FeatureSet
-from fraudstream.features.history import first_copies
-from fraudstream.features.history import identity
 from fraudstream.features.windows import replay
 from fraudstream.kafka.reading import Records
 from fraudstream.kafka.reading import Span
@@ -100,6 +97,26 @@ class Dataset(Labelled):
     """
 
     features: Float64
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Which records count, and what became known of each.
+
+    Attributes
+    ----------
+    first
+        ``int64``, increasing: rows of the first record to arrive of each transaction.
+    card
+        ``int64``, of these, the same number for the same card.
+    is_fraud, known_us
+        Of these, as `Labelled` has them.
+    """
+
+    first: Int64
+    card: Int64
+    is_fraud: Mask
+    known_us: Int64
 
 
 @dataclass(frozen=True)
@@ -214,19 +231,17 @@ def build(feature_set: FeatureSet, transactions: pa.Table, labels: pa.Table) -> 
         the stream. A label without its transaction is left out.
     """
     features = replay(feature_set, transactions, labels)
-    card = identity(transactions["card_id"])
-    transaction = identity(transactions["transaction_id"])
-    first, _ = first_copies(card, transaction, transactions["offset"].to_numpy())
-    is_fraud, known_us = join(labels, card[first], transaction[first])
+    joined = join(transactions, labels)
+    first = joined.first
     duplicates = len(features) - len(first)
     return Dataset(
         # Without duplicates a copy of the largest thing that there is would be for nothing.
         features=features[first] if duplicates else features,
         event_time_us=transactions["event_time_us"].to_numpy()[first],
-        card=card[first],
+        card=joined.card,
         amount=transactions["amount"].to_numpy()[first],
-        is_fraud=is_fraud,
-        known_us=known_us,
+        is_fraud=joined.is_fraud,
+        known_us=joined.known_us,
         duplicates=duplicates,
     )
 
@@ -349,36 +364,51 @@ def _located(decoded: Decoded, partition: Int64, offset: Int64, appended_ms: Int
     return columns
 
 
-def join(labels: pa.Table, card: Int64, transaction: Int64) -> tuple[Mask, Int64]:
-    """Return the label of each transaction and when it became known.
+def join(records: pa.Table, labels: pa.Table) -> Joined:
+    """Join what is known of transactions to records of them.
 
     Parameters
     ----------
+    records
+        `Topic.columns` of transactions or of their scores.
     labels
         `Topic.columns` of the topic of labels. Of repeated labels the first to arrive counts.
-    card, transaction
-        Identities (`fraudstream.features.history.identity`), shape (n,).
-
-    Returns
-    -------
-    is_fraud, known_us
-        As `Labelled` has them.
     """
-    label_card = identity(labels["card_id"])
-    label_transaction = identity(labels["transaction_id"])
-    first, _ = first_copies(label_card, label_transaction, labels["offset"].to_numpy())
-    known = pd.DataFrame(
-        {"card": label_card[first], "transaction": label_transaction[first], "row": first}
+    cards, label_cards = _codes(records["card_id"], labels["card_id"])
+    ids, label_ids = _codes(records["transaction_id"], labels["transaction_id"])
+    # An id is its card's own. Codes are below the number of rows, so that both fit into one number.
+    count = len(records) + len(labels)
+    pair, label_pair = _codes(
+        pa.chunked_array([pa.array(cards * count + ids)]),
+        pa.chunked_array([pa.array(label_cards * count + label_ids)]),
     )
-    asked = pd.DataFrame({"card": card, "transaction": transaction})
-    row = asked.merge(known, how="left")["row"].to_numpy()
-    found = ~np.isnan(row)
-    is_fraud = np.zeros(len(asked), dtype=bool)
-    known_us = np.full(len(asked), NEVER)
-    of_found = row[found].astype(np.int64)
-    is_fraud[found] = labels["is_fraud"].to_numpy()[of_found]
-    known_us[found] = labels["labelled_at_us"].to_numpy()[of_found]
-    return is_fraud, known_us
+    first_of = _first_rows(pair, records["offset"].to_numpy(), count)
+    label_of = _first_rows(label_pair, labels["offset"].to_numpy(), count)
+    first = np.sort(first_of[first_of >= 0])
+    row = label_of[pair[first]]
+    found = row >= 0
+    is_fraud = np.zeros(len(first), dtype=bool)
+    known_us = np.full(len(first), NEVER)
+    is_fraud[found] = labels["is_fraud"].to_numpy()[row[found]]
+    known_us[found] = labels["labelled_at_us"].to_numpy()[row[found]]
+    return Joined(first, cards[first], is_fraud, known_us)
+
+
+def _codes(ours: pa.ChunkedArray, theirs: pa.ChunkedArray) -> tuple[Int64, Int64]:
+    """Return two columns as numbers from 0 on, equal where the values are."""
+    encoded = pa.chunked_array([*ours.chunks, *theirs.chunks], ours.type).dictionary_encode()
+    codes = [chunk.indices.to_numpy().astype(np.int64) for chunk in encoded.chunks]
+    every = np.concatenate([np.zeros(0, dtype=np.int64), *codes])
+    return every[: len(ours)], every[len(ours) :]
+
+
+def _first_rows(code: Int64, offset: Int64, count: int) -> Int64:
+    """Return the row of each code below `count` that arrived first; -1 where there is none."""
+    found = np.full(count, -1)
+    # Of several values for one place the last stays, so the first to arrive is assigned last.
+    order = np.argsort(offset, kind="stable")[::-1]
+    found[code[order]] = order
+    return found
 
 
 def _days(duration: timedelta) -> str:

@@ -11,8 +11,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraudstream.features.history import first_copies
-from fraudstream.features.history import identity
 from fraudstream.schema.timestamps import duration_us
 from fraudstream.schema.timestamps import from_us
 from fraudstream.trainer.dataset import NEVER
@@ -109,18 +107,15 @@ def served(scores: pa.Table, labels: pa.Table) -> Served:
     Served
         Of repeated scores of a transaction, and of repeated labels, the first to arrive counts.
     """
-    card = identity(scores["card_id"])
-    transaction = identity(scores["transaction_id"])
-    first, _ = first_copies(card, transaction, scores["offset"].to_numpy())
-    is_fraud, known_us = join(labels, card[first], transaction[first])
-    rows = scores.take(pa.array(first))
+    joined = join(scores, labels)
+    rows = scores.take(pa.array(joined.first))
     return Served(
         event_time_us=rows["event_time_us"].to_numpy(),
-        card=card[first],
+        card=joined.card,
         amount=rows["amount"].to_numpy(),
-        is_fraud=is_fraud,
-        known_us=known_us,
-        duplicates=len(card) - len(first),
+        is_fraud=joined.is_fraud,
+        known_us=joined.known_us,
+        duplicates=len(scores) - len(rows),
         score=rows["score"].to_numpy(),
         is_alert=rows["is_alert"].to_numpy(),
         version=rows["model_version"].to_numpy(),

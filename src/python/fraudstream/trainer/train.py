@@ -4,6 +4,7 @@ from collections.abc import Callable
 import copy
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,13 @@ from fraudstream.model.network import Network
 from fraudstream.model.network import Shape
 
 Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 _ROWS_PER_PASS = 8192
 _STEPS_AT_LEAST = 50
+#: Before these epochs, counted from 0, the network is asked which legitimate rows are hard.
+_LOOKS_FOR_HARD = (1, 3)
 
 
 class NothingLearned(ValueError):
@@ -29,6 +33,8 @@ class NothingLearned(ValueError):
 @dataclass(frozen=True)
 class Settings:
     """How to train; what is not said here does not influence the result.
+
+    The defaults were chosen on the validation folds of ``benchmarks/handbook``, which tells how.
 
     Parameters
     ----------
@@ -41,8 +47,12 @@ class Settings:
         Training stops after so many epochs without a better average precision on the selection
         rows; the best network is kept.
     negatives_per_fraud
-        Each epoch sees all frauds, and so many times as many legitimate rows, drawn anew. Fewer
-        would be faster, but the network would see less of what is legitimate.
+        Each epoch sees all frauds, and so many times as many legitimate rows.
+    hard_share
+        So many of these are the legitimate rows that look most like fraud to the network of the
+        first epochs, in [0, 1); the rest are drawn anew from the others, and weigh as much as all
+        of those. Fewer rows then teach as much as all would: where frauds and legitimate rows
+        are hard to tell apart, none is missed.
     batch
         Rows of a step. Fewer where an epoch would otherwise have less than fifty steps.
     learning_rate, weight_decay
@@ -55,8 +65,9 @@ class Settings:
     epochs: int = 12
     patience: int = 4
     negatives_per_fraud: float = 25.0
+    hard_share: float = 0.5
     batch: int = 256
-    learning_rate: float = 3e-3
+    learning_rate: float = 8e-3
     weight_decay: float = 0.1
     shape: Shape = field(default_factory=Shape)
 
@@ -98,11 +109,7 @@ def train(
     advance: Callable[[float], None],
     threads: int = 2,
 ) -> Trained:
-    """Train a network.
-
-    Legitimate rows are thinned out rather than weighed down: the ranking is learned from the same
-    contrasts at a fraction of the cost, and the calibration on the selection rows, which are not
-    thinned out, puts the probabilities right.
+    """Train a network, stop when it no longer gets better, and calibrate it.
 
     Parameters
     ----------
@@ -123,59 +130,22 @@ def train(
     NothingLearned
         If the network ranks the selection rows no better than chance.
     """
-    torch.set_num_threads(threads)
-    torch.manual_seed(settings.seed)
-    draw = np.random.default_rng(settings.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = Network(Encoding(features), settings.shape).to(device)
-
-    inputs = torch.from_numpy(features.astype(np.float32))
-    targets = torch.from_numpy(is_fraud.astype(np.float32))
-    frauds, legitimate = np.flatnonzero(is_fraud), np.flatnonzero(~is_fraud)
-    drawn = min(len(legitimate), int(settings.negatives_per_fraud * len(frauds)))
-    rows_per_epoch = len(frauds) + drawn
-    batch = max(1, min(settings.batch, rows_per_epoch // _STEPS_AT_LEAST))
-    steps = -(-rows_per_epoch // batch)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=settings.learning_rate,
-        total_steps=settings.epochs * steps,
-        pct_start=0.1,
-    )
-
     epochs: list[Epoch] = []
-    best = copy.deepcopy(network.state_dict())
-    best_epoch = -1
-    for number in range(settings.epochs):
-        network.train()
-        chosen = np.concatenate([frauds, draw.choice(legitimate, drawn, replace=False)])
-        draw.shuffle(chosen)
-        loss_sum = 0.0
-        for start in range(0, len(chosen), batch):
-            rows = torch.from_numpy(chosen[start : start + batch])
-            logits = network.logits(network.encoding(inputs[rows].to(device)))
-            # Each member learns by itself: were the mean trained, members would lean on each other.
-            wanted = targets[rows].to(device).unsqueeze(1).expand_as(logits)
-            loss = binary_cross_entropy_with_logits(logits, wanted)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            loss_sum += loss.item() * len(rows)
-        raw = raw_logits(network, selection_features)
-        precision = float(average_precision_score(selection_is_fraud, raw))
-        epochs.append(Epoch(loss_sum / len(chosen), precision))
-        if best_epoch < 0 or precision > epochs[best_epoch].average_precision:
-            best_epoch = number
-            best = copy.deepcopy(network.state_dict())
-        if number - best_epoch >= settings.patience:
-            advance(settings.epochs - number)
-            break
-        advance(1)
+    best: dict[str, torch.Tensor] = {}
+    best_epoch = 0
 
+    def watch(network: Network, loss: float) -> bool:
+        nonlocal best, best_epoch
+        raw = raw_logits(network, selection_features)
+        epochs.append(Epoch(loss, float(average_precision_score(selection_is_fraud, raw))))
+        if not best or epochs[-1].average_precision > epochs[best_epoch].average_precision:
+            best_epoch = len(epochs) - 1
+            best = copy.deepcopy(network.state_dict())
+        stop = len(epochs) - 1 - best_epoch >= settings.patience
+        advance(settings.epochs - len(epochs) + 1 if stop else 1)
+        return stop
+
+    network = fit(features, is_fraud, settings, watch, threads)
     network.load_state_dict(best)
     gain, offset = platt(raw_logits(network, selection_features), selection_is_fraud)
     if gain <= 0:
@@ -186,10 +156,113 @@ def train(
             "belong to these transactions"
         )
     network.calibrate(gain, offset)
-    return Trained(network.cpu().eval(), epochs, gain, offset)
+    return Trained(network, epochs, gain, offset)
 
 
-def raw_logits(network: Network, features: Float64) -> Float64:
+def fit(
+    features: npt.NDArray[np.floating],
+    is_fraud: Mask,
+    settings: Settings,
+    watch: Callable[[Network, float], bool] = lambda network, loss: False,
+    threads: int = 2,
+) -> Network:
+    """Train a network for all epochs, without rows to stop by or to calibrate on.
+
+    Parameters
+    ----------
+    features, is_fraud, settings, threads
+        As of `train`; of both classes there is at least one row.
+    watch
+        Called after each epoch with the network and the mean loss; training ends where it returns
+        true.
+
+    Returns
+    -------
+    Network
+        As the last epoch left it, on the CPU.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(settings.seed)
+    draw = np.random.default_rng(settings.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = Network(Encoding(features, is_fraud), settings.shape).to(device)
+    inputs = torch.from_numpy(features.astype(np.float32))
+    targets = torch.from_numpy(is_fraud.astype(np.float32))
+    sample = _Sample.of(is_fraud, settings)
+    batch = max(1, min(settings.batch, sample.size // _STEPS_AT_LEAST))
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=settings.learning_rate,
+        total_steps=settings.epochs * -(-sample.size // batch),
+        pct_start=0.1,
+    )
+    for number in range(settings.epochs):
+        if number in _LOOKS_FOR_HARD and sample.hard_at_most:
+            sample = sample.around(raw_logits(network, features[sample.legitimate]))
+        network.train()
+        chosen, weights = sample.draw(draw)
+        loss_sum = 0.0
+        for start in range(0, len(chosen), batch):
+            rows = torch.from_numpy(chosen[start : start + batch])
+            weight = torch.from_numpy(weights[start : start + batch]).to(device).unsqueeze(1)
+            logits = network.logits(network.encoding(inputs[rows].to(device)))
+            # Each member learns by itself: were the mean trained, members would lean on each other.
+            wanted = targets[rows].to(device).unsqueeze(1).expand_as(logits)
+            loss = binary_cross_entropy_with_logits(logits, wanted, weight)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            loss_sum += loss.item() * len(rows)
+        if watch(network, loss_sum / len(chosen)):
+            break
+    return network.cpu().eval()
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What an epoch sees: all frauds, the hard legitimate rows, and some of the easy ones."""
+
+    frauds: Int64
+    hard: Int64
+    easy: Int64
+    drawn: int
+    hard_at_most: int
+
+    @classmethod
+    def of(cls, is_fraud: Mask, settings: Settings) -> "_Sample":
+        frauds, legitimate = np.flatnonzero(is_fraud), np.flatnonzero(~is_fraud)
+        drawn = min(len(legitimate), int(settings.negatives_per_fraud * len(frauds)))
+        hard = int(settings.hard_share * drawn) if drawn < len(legitimate) else 0
+        return cls(frauds, np.empty(0, np.int64), legitimate, drawn, hard)
+
+    @property
+    def size(self) -> int:
+        return len(self.frauds) + self.drawn
+
+    @property
+    def legitimate(self) -> Int64:
+        return np.concatenate([self.hard, self.easy])
+
+    def around(self, logits: Float64) -> "_Sample":
+        """Take the legitimate rows with the highest of these logits as hard."""
+        order = self.legitimate[np.argsort(-logits, kind="stable")]
+        return replace(self, hard=order[: self.hard_at_most], easy=order[self.hard_at_most :])
+
+    def draw(self, draw: np.random.Generator) -> tuple[Int64, npt.NDArray[np.float32]]:
+        """Return rows in random order, and their weights, of mean 1."""
+        some = draw.choice(self.easy, self.drawn - len(self.hard), replace=False)
+        rows = np.concatenate([self.frauds, self.hard, some])
+        weights = np.ones(len(rows), dtype=np.float32)
+        weights[len(self.frauds) + len(self.hard) :] = len(self.easy) / len(some)
+        order = draw.permutation(len(rows))
+        return rows[order], (weights / weights.mean())[order]
+
+
+def raw_logits(network: Network, features: npt.NDArray[np.floating]) -> Float64:
     """Return the network's logits before calibration, shape (n,), of raw features."""
     network.eval()
     device = network.gain.device
