@@ -145,20 +145,28 @@ def pandas(rows: Rows, threads: int) -> Compute:
     columns["time"] = columns["time"].astype("datetime64[us]")
     frame = pd.DataFrame(columns)
 
-    def rolled(key: str, days: int, column: str, by: list[str]) -> pd.DataFrame:
-        windows = frame.groupby(key)[["time", column]].rolling(f"{days}D", on="time")
-        return windows[column].agg(by).droplevel(0).sort_index()
+    order = {key: np.argsort(columns[key], kind="stable") for key in ("customer", "terminal")}
+
+    def rolled(key: str, days: int, column: str, by: str) -> npt.NDArray[np.float64]:
+        windows = frame.groupby(key)[["time", column]].rolling(f"{days}D", on="time")[column]
+        result = np.empty(len(frame))
+        # What is grouped comes group by group, each in the order of the rows.
+        result[order[key]] = getattr(windows, by)().to_numpy()
+        return result
 
     def compute() -> Columns:
         found: Columns = {}
-        of_delay = rolled("terminal", DELAY_DAYS, "is_fraud", ["count", "sum"])
+        delay_count = rolled("terminal", DELAY_DAYS, "is_fraud", "count")
+        delay_frauds = rolled("terminal", DELAY_DAYS, "is_fraud", "sum")
         for days in DAYS:
             count, mean, delayed_count, rate = names(days)
-            own = rolled("customer", days, "amount", ["count", "mean"])
-            found[count], found[mean] = own["count"].to_numpy(), own["mean"].to_numpy()
-            delayed = rolled("terminal", DELAY_DAYS + days, "is_fraud", ["count", "sum"]) - of_delay
-            found[delayed_count] = delayed["count"].to_numpy()
-            found[rate] = (delayed["sum"] / delayed["count"]).fillna(0.0).to_numpy()
+            found[count] = rolled("customer", days, "amount", "count")
+            found[mean] = rolled("customer", days, "amount", "mean")
+            reach = DELAY_DAYS + days
+            number = rolled("terminal", reach, "is_fraud", "count") - delay_count
+            frauds = rolled("terminal", reach, "is_fraud", "sum") - delay_frauds
+            found[delayed_count] = number
+            found[rate] = np.divide(frauds, number, out=np.zeros(len(frame)), where=number > 0)
         return found
 
     return compute

@@ -10,6 +10,7 @@ import tempfile
 from typing import Any
 
 import click
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from training_data.filling import fill
@@ -23,6 +24,9 @@ from fraudstream.cli.console import stderr
 from fraudstream.cli.folders import default_cache
 from fraudstream.kafka.topics import Topics
 from fraudstream.stack.kafka import KafkaBroker
+
+#: What 2 million transactions and their labels are to take at most, on two cores.
+_AIM_S, _AIM_GB = 60.0, 6.0
 
 
 @click.command()
@@ -60,8 +64,20 @@ from fraudstream.stack.kafka import KafkaBroker
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report."
 )
+@click.option(
+    "--picture",
+    "picture_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a picture of the report, as PNG.",
+)
 def main(
-    rows: int, cards: int, repeats: int, folder: Path | None, cache: Path, json_file: Path | None
+    rows: int,
+    cards: int,
+    repeats: int,
+    folder: Path | None,
+    cache: Path,
+    json_file: Path | None,
+    picture_file: Path | None,
 ) -> None:
     """Measure the way from Kafka to a training data set of the default features.
 
@@ -86,6 +102,8 @@ def main(
     _show(result)
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=2) + "\n")
+    if picture_file is not None:
+        _draw(result, picture_file)
 
 
 def _in_fresh_process(bootstrap_servers: str) -> dict[str, Any]:
@@ -113,6 +131,28 @@ def _show(result: dict[str, Any]) -> None:
             f"{result['peak_gb'][stage]:.2f}",
         )
     Console().print(table)
+
+
+def _draw(result: dict[str, Any], file: Path) -> None:
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    time, memory = figure.subplots(1, 2, width_ratios=(2, 1))
+    for row, kind in enumerate(("cpu_seconds", "seconds")):
+        left = 0.0
+        for number, (stage, seconds) in enumerate(result[kind].items()):
+            if stage != "total":
+                time.barh(row, seconds, left=left, color=f"C{number}", label=stage if row else None)
+                left += seconds
+    time.axvline(_AIM_S, color="black", linestyle=":")
+    time.set_yticks([0, 1], ["processor", "wall clock"])
+    time.set_xlabel("seconds")
+    time.legend(fontsize="small")
+    stages = [stage for stage in result["peak_gb"] if stage != "total"]
+    memory.bar(stages, [result["peak_gb"][stage] for stage in stages], color="C7")
+    memory.axhline(_AIM_GB, color="black", linestyle=":")
+    memory.set_ylabel("peak so far, GB")
+    memory.tick_params(axis="x", rotation=30)
+    figure.suptitle(f"{result['rows']:,} transactions; dotted: the aim")
+    figure.savefig(file)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ def show(tracking_uri: str, model_name: str) -> None:
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     # Set first, so that what a test sets is taken back as well.
-    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+    proxied = [f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}" for way in ("DOWNLOAD", "UPLOAD")]
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", *proxied):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -35,6 +36,15 @@ def credentials(folder: Path, content: bytes) -> Path:
     file = folder / "credentials"
     file.write_bytes(content)
     return file
+
+
+def test_artifacts_are_had_from_the_server_alone_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "true")
+    assert CliRunner().invoke(show, []).exit_code == 0
+    assert os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"] == "false"
+    assert os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD"] == "true"
 
 
 def test_name_and_password_of_a_file_reach_mlflows_client(tmp_path: Path) -> None:

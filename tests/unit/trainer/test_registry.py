@@ -1,6 +1,7 @@
 """What the registry refuses is told as it is."""
 
 from mlflow.exceptions import MlflowException
+from mlflow.exceptions import RestException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS
@@ -8,6 +9,7 @@ import pytest
 
 from fraudstream.trainer.registry import Registry
 from fraudstream.trainer.registry import RegistryRefused
+from fraudstream.trainer.registry import RegistryUnreachable
 
 
 class RefusingClient:
@@ -35,6 +37,16 @@ def test_a_refusal_does_not_pass_for_a_registry_without_a_champion() -> None:
     error = MlflowException("not yours", error_code=PERMISSION_DENIED)
     with pytest.raises(RegistryRefused, match="not yours"):
         refusing(error).champion()
+
+
+def test_nobody_there_is_told_apart_from_a_server_that_fails() -> None:
+    # So the client tells of both: the same code, and only one of them is what a server has said.
+    nobody = MlflowException("API request failed with exception: connection refused")
+    with pytest.raises(RegistryUnreachable, match="no MLflow server answers"):
+        refusing(nobody).champion()
+    failing = RestException({"error_code": "INTERNAL_ERROR", "message": "no space left"})
+    with pytest.raises(RegistryRefused, match="no space left"):
+        refusing(failing).champion()
 
 
 class RacingClient:

@@ -26,6 +26,10 @@ WHO_ARE_YOU = (
 
 _NAMES = ("username", "password")
 
+# Artifacts pass through the MLflow server. It offers to send its clients to the object store
+# instead, which they need not reach, and have no business with (docs/adr/0006).
+_PROXIED = ("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD")
+
 
 class BadCredentials(ValueError):
     """A file of credentials that cannot be used."""
@@ -35,7 +39,8 @@ def tracking_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a click command the options of a client of MLflow.
 
     The command receives the keyword arguments ``tracking_uri`` and ``model_name``. A name and a
-    password go where MLflow's client looks for them.
+    password go where MLflow's client looks for them, and so does the setting by which artifacts
+    are had from the server alone, unless the environment says otherwise.
 
     Examples
     --------
@@ -49,6 +54,8 @@ def tracking_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_credentials(*arguments: Any, tracking_credentials: Path | None, **others: Any) -> Any:
+        for name in _PROXIED:
+            os.environ.setdefault(name, "false")
         if tracking_credentials is not None:
             found = read_credentials(tracking_credentials)
             # The only way in that MLflow's client has, short of a file in the home folder.

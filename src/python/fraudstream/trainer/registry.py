@@ -20,6 +20,7 @@ from mlflow.entities import Param
 from mlflow.entities import RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.exceptions import RestException
 
 from fraudstream.cli.tracking import WHO_ARE_YOU
 from fraudstream.model.bundle import BUNDLE_ARTIFACTS
@@ -324,9 +325,10 @@ class Registry:
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise UnknownVersion(f"{self._uri} has none: {error.message}") from error
-            if error.error_code == "INTERNAL_ERROR":
+            # The client calls it an internal error too when there is nobody to answer it.
+            if error.error_code == "INTERNAL_ERROR" and not isinstance(error, RestException):
                 raise RegistryUnreachable(
-                    f"no MLflow server answers at {self._uri}: "
+                    f"no MLflow server answers at {self._uri} in time: "
                     "start it, or give its address with --tracking-uri"
                 ) from error
             if error.error_code == "UNAUTHENTICATED":
