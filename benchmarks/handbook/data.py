@@ -62,13 +62,14 @@ def read(file: Path) -> History:
         If it is no Parquet file, or lacks a column.
     """
     try:
-        table = pq.read_table(file, columns=list(_COLUMNS))
+        names = pq.read_schema(file).names
     except pa.ArrowInvalid as error:
+        raise NotTheHandbook(f"{file}: expected a Parquet file: {error}") from error
+    if missing := [name for name in _COLUMNS if name not in names]:
         raise NotTheHandbook(
-            f"{file}: expected a Parquet file with the columns {', '.join(_COLUMNS)}: {error}"
-        ) from error
-    if missing := [name for name in _COLUMNS if name not in table.column_names]:
-        raise NotTheHandbook(f"{file}: expected a column {missing[0]!r}, got none of that name")
+            f"{file}: expected a column {missing[0]!r}, got only {', '.join(names)}"
+        )
+    table = pq.read_table(file, columns=list(_COLUMNS))
     return history(table.sort_by([("event_time", "ascending"), ("transaction_id", "ascending")]))
 
 

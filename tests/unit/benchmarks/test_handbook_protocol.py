@@ -121,9 +121,7 @@ def test_a_file_is_read_in_order_of_time_whatever_its_order(tmp_path: Path):
     table = drawn()
     shuffled = np.random.default_rng(1).permutation(len(table))
     pq.write_table(table.take(shuffled), tmp_path / "mixed.parquet")
-    np.testing.assert_array_equal(
-        read(tmp_path / "mixed.parquet").time_us, history(table).time_us
-    )
+    np.testing.assert_array_equal(read(tmp_path / "mixed.parquet").time_us, history(table).time_us)
 
 
 def test_a_file_of_another_layout_is_an_error(tmp_path: Path):
@@ -138,7 +136,7 @@ def test_a_file_of_another_layout_is_an_error(tmp_path: Path):
 def test_the_books_logistic_regression_is_reproduced():
     file = reference_file()
     if file is None:
-        pytest.skip("the Handbook's data is absent: name it by FRAUDSTREAM_HANDBOOK")
+        pytest.skip("the Handbook's data is not there: name it by FRAUDSTREAM_HANDBOOK")
     data = read(file)
     matrix = replay(HANDBOOK, data.transactions, data.labels).astype(np.float32)
     figures = []

@@ -42,10 +42,11 @@ def streams(draw):
 
 
 @settings(max_examples=300, deadline=None)
-@given(streams(), st.integers(1, 5), st.integers(0, 4))
+@given(streams(), st.integers(1, 6), st.integers(0, 3))
 def test_who_comes_next_or_again_finds_the_latest_events(batches, most, lag):
     every = np.zeros(0, PLACES)
     held = every
+    is_exact = True
     for batch in batches:
         new = np.array(
             [(7, time, arrival, len(every) + n) for n, (time, arrival) in enumerate(batch)], PLACES
@@ -56,17 +57,13 @@ def test_who_comes_next_or_again_finds_the_latest_events(batches, most, lag):
         is_new = np.arange(len(both)) >= len(held)
         kept = both[Bound(most, -1_000, before, after).kept(both, is_new)]
         again = np.concatenate([kept[np.isin(kept["transaction"], held["transaction"])], new])
+        # Past the documented bound, where more come within the lag, nothing is promised any more.
+        is_exact &= (every["arrival"] > before).sum() <= most
         for found in (both, again):
-            for horizon in new["arrival"] - lag:
-                if waiting(every, before) <= most:
-                    assert latest(found, horizon, most) == latest(every, horizon, most)
+            for horizon in (new["arrival"] - lag).tolist() if is_exact else ():
+                assert latest(found, horizon, most) == latest(every, horizon, most)
         assert len(kept) <= 4 * most
         held = kept
-
-
-def waiting(records, horizon):
-    """How many events have come, and are not seen yet."""
-    return int((records["arrival"] > horizon).sum())
 
 
 def test_a_key_with_few_events_keeps_them_all():

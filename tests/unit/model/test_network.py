@@ -35,6 +35,27 @@ def test_an_encoding_keeps_the_order_of_values_in_its_range() -> None:
     assert (np.diff(sums.numpy()) >= -1e-4).all()
 
 
+def test_an_encoding_is_fine_among_the_frauds_however_few_they_are() -> None:
+    legitimate = np.linspace(0, 100, 100_000)
+    frauds = np.linspace(220, 320, 20)
+    column = np.concatenate([legitimate, frauds]).reshape(-1, 1)
+    is_fraud = np.arange(len(column)) >= len(legitimate)
+    encoded = encode(Encoding(column, is_fraud), 100.0, 220.0, 240.0, 300.0)
+    reached = encoded.sum(dim=1)
+    assert reached[1] - reached[0] == pytest.approx(1), "the step between the classes is one piece"
+    assert reached[2] - reached[1] > 2
+    assert reached[3] - reached[2] > 5
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_an_encoding_of_one_class_alone_is_cut_by_its_values(share: float) -> None:
+    column = np.arange(100.0).reshape(-1, 1)
+    classes = np.full(100, bool(share))
+    torch.testing.assert_close(
+        encode(Encoding(column, classes), 3.0, 77.0), encode(Encoding(column), 3.0, 77.0)
+    )
+
+
 def test_a_constant_feature_has_no_pieces() -> None:
     assert Encoding(np.array([[1.0, 7.0], [2.0, 7.0]])).width == 1
 

@@ -1,14 +1,18 @@
 """The loop learns what is there, the same way each time, and says when there is nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from fraudstream.model.network import Network
 from fraudstream.model.network import Shape
 from fraudstream.model.network import predict
 from fraudstream.trainer.train import NothingLearned
 from fraudstream.trainer.train import Settings
 from fraudstream.trainer.train import Trained
+from fraudstream.trainer.train import fit as fit_alone
 from fraudstream.trainer.train import platt
 from fraudstream.trainer.train import train
 
@@ -53,6 +57,38 @@ def test_probabilities_are_calibrated_although_negatives_were_thinned_out(traine
     assert scores.mean() == pytest.approx(is_fraud.mean(), rel=0.15)
     high = scores > 0.3
     assert scores[high].mean() == pytest.approx(is_fraud[high].mean(), abs=0.15)
+
+
+def test_without_calibration_probabilities_are_nearly_right_since_drawn_rows_weigh_more() -> None:
+    features, is_fraud = rows(12_000, 0)
+    network = fit_alone(features, is_fraud, replace(SMALL, negatives_per_fraud=5.0), threads=1)
+    others, is_fraud_of_others = rows(20_000, 3)
+    scores = predict(network, others)
+    assert scores.mean() == pytest.approx(is_fraud_of_others.mean(), rel=0.3)
+
+
+def test_few_rows_teach_as_much_as_all_where_the_hard_ones_are_among_them() -> None:
+    features, is_fraud = rows(40_000, 0)
+    others, is_fraud_of_others = rows(20_000, 3)
+
+    def precision(**choice: float) -> float:
+        network = fit_alone(features, is_fraud, replace(SMALL, **choice), threads=1)
+        return float(average_precision_score(is_fraud_of_others, predict(network, others)))
+
+    everything = precision(negatives_per_fraud=1e6)
+    assert precision(negatives_per_fraud=3.0, hard_share=0.5) > everything - 0.03
+
+
+def test_a_watch_sees_every_epoch_and_may_end_the_training() -> None:
+    features, is_fraud = rows(3_000, 0)
+    losses: list[float] = []
+
+    def watch(network: Network, loss: float) -> bool:
+        losses.append(loss)
+        return len(losses) == 2
+
+    fit_alone(features, is_fraud, SMALL, watch, threads=1)
+    assert len(losses) == 2
 
 
 def test_the_same_seed_gives_the_same_network(trained: Trained) -> None:

@@ -254,6 +254,13 @@ at least 10 s, since several partitions hold a merchant's events
         return self.key == "card" and self.value != LABEL
 
     @property
+    def reach(self) -> timedelta:
+        """How far back, in event time, its windows reach."""
+        if self.window is None:
+            return timedelta(0)
+        return max(self.window, self.reference or self.window) + self.delay
+
+    @property
     def is_of_labels(self) -> bool:
         """Whether it reads labels rather than transactions."""
         return self.key is not None and self.value == LABEL
@@ -350,10 +357,7 @@ class FeatureSet:
 
     def retention(self) -> timedelta:
         """Return how far back, in event time, any window reaches."""
-        return max(
-            (max(f.window, f.reference or f.window) + f.delay for f in self.features if f.window),
-            default=timedelta(0),
-        )
+        return max((feature.reach for feature in self.features), default=timedelta(0))
 
 
 def _one_of(names: Iterable[str]) -> str:

@@ -167,6 +167,9 @@ class Line:
         How much of the line each row has.
     before
         The value that stands just before the lowest.
+    margin
+        How far a place that was found may be moved to either side and still lie in its row; 0
+        where `ticks` are used, since they tell no distances.
     ticks
         The values that occur, where the line would not fit into 64 bits with all those between.
 
@@ -183,14 +186,19 @@ class Line:
     length: int
     before: int
     ticks: Int64 | None
+    margin: int = 0
 
     @classmethod
-    def of(cls, values: Int64, rows: int) -> "Line":
-        """Return a line on which these values have places, in any of so many rows."""
+    def of(cls, values: Int64, rows: int, margin: int = 0) -> "Line":
+        """Return a line on which these values have places, in any of so many rows.
+
+        With a margin, where there is room for it.
+        """
         lowest, highest = (int(values.min()), int(values.max())) if len(values) else (0, 0)
-        length = highest - lowest + 2
-        if length * (rows + 1) < _END_OF_LINE:
-            return cls(length, lowest - 1, None)
+        for some in (margin, 0):
+            length = highest - lowest + 2 + 2 * some
+            if length * (rows + 1) < _END_OF_LINE:
+                return cls(length, lowest - 1, None, some)
         ticks = np.unique(values)
         return cls(len(ticks) + 1, 0, ticks)
 
@@ -200,10 +208,14 @@ class Line:
         Lower than all, it has a place of its own before them; row -1 lies before row 0.
         """
         if self.ticks is None:
-            at = np.clip(values - self.before, 0, self.length - 1)
+            # Beyond the values that occur a place may lie as far as the margin.
+            at = values - self.before
+            np.maximum(at, 0, out=at)
+            np.minimum(at, self.length - 1 - self.margin, out=at)
         else:
             at = self.ticks.searchsorted(values, side="right")
-        return row * self.length + at
+        at += row * self.length
+        return at
 
     def value(self, row: Int64, place: Int64) -> Int64:
         """Return the values of which these are the places."""

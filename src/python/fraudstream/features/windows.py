@@ -76,7 +76,9 @@ def features_at(
     if not moments.is_chronological:
         order = chronological(moments.key, moments.time_us, moments.sequence)
         found = features_at(features, transactions, labels, moments.take(order), most_events)
-        return _put_back(found, order)
+        back = np.argsort(order)
+        return {name: column.take(back) for name, column in found.items()}
+    reach = max((feature.reach for feature in features), default=timedelta(0))
     finders: dict[bool, Finder] = {}
     views: dict[tuple[bool, timedelta, bool], View] = {}
     columns: dict[str, Float64] = {}
@@ -86,7 +88,7 @@ def features_at(
             continue
         of_labels = feature.is_of_labels
         if of_labels not in finders:
-            finders[of_labels] = Finder(labels if of_labels else transactions)
+            finders[of_labels] = Finder(labels if of_labels else transactions, reach)
         place = (of_labels, feature.delay, feature.include_current)
         if place not in views:
             views[place] = View(finders[of_labels], moments, feature, most_events)
@@ -131,7 +133,8 @@ def features_throughout(
         transactions.key, transactions.time_us, arrival, transactions.values.get("transaction")
     )
     key = transactions.key.take(order)
-    in_order = {feature.name: np.empty(len(transactions)) for feature in features}
+    # Row by row, since one write of a row is faster than one of each of its columns.
+    matrix = np.empty((len(order), len(features)))
     for begin, stop in _blocks(key):
         moments = transactions.take(order[begin:stop])
         history = Events(
@@ -144,9 +147,13 @@ def features_throughout(
         if (moments.key == ABSENT).any():
             history, known = history.without(ABSENT), known.without(ABSENT)
         found = features_at(features, history, known, moments, most_events)
-        for name, column in found.items():
-            in_order[name][begin:stop] = column
-    return _put_back(in_order, order)
+        _write_rows(matrix, order[begin:stop], np.column_stack([*found.values()]))
+    return {feature.name: matrix[:, column] for column, feature in enumerate(features)}
+
+
+def _write_rows(matrix: Float64, rows: Int64, values: Float64) -> None:
+    whole = np.dtype((np.void, matrix.shape[1] * matrix.itemsize))
+    matrix.view(whole)[rows, 0] = values.view(whole)[:, 0]
 
 
 def _blocks(key: Int64) -> Iterator[tuple[int, int]]:
@@ -157,12 +164,6 @@ def _blocks(key: Int64) -> Iterator[tuple[int, int]]:
         stop = int(key.searchsorted(last, side="right"))
         yield begin, stop
         begin = stop
-
-
-def _put_back(in_order: dict[str, Float64], order: Int64) -> dict[str, Float64]:
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return {name: column.take(place) for name, column in in_order.items()}
 
 
 def assemble(feature_set: FeatureSet, columns: dict[str, Float64]) -> Float64:

@@ -67,7 +67,7 @@ class Settings:
     negatives_per_fraud: float = 25.0
     hard_share: float = 0.5
     batch: int = 256
-    learning_rate: float = 8e-3
+    learning_rate: float = 1e-2
     weight_decay: float = 0.1
     shape: Shape = field(default_factory=Shape)
 
