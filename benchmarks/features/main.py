@@ -1,12 +1,12 @@
 """Our engine beside Polars, DuckDB and pandas: the same windows on the same rows."""
 
-from importlib import import_module
 import json
 import os
 from pathlib import Path
 from statistics import median
 import tempfile
 from time import perf_counter
+from time import process_time
 from typing import Any
 
 import click
@@ -30,8 +30,10 @@ def compare(rows: Rows, threads: int, repeats: int) -> dict[str, Any]:
     """Let the engines compute in turns, so that a busy moment of the machine strikes all alike."""
     # Polars reads this when it is imported, and never again.
     os.environ["POLARS_MAX_THREADS"] = str(threads)
-    contenders = import_module("features.contenders")
+    from features import contenders
+
     seconds: dict[str, list[float]] = {}
+    processor: dict[str, list[float]] = {}
     results, differences = {}, {}
     with progress_bar("measuring engines", total=repeats * 3 + 4) as advance:
         computing = {
@@ -42,10 +44,11 @@ def compare(rows: Rows, threads: int, repeats: int) -> dict[str, Any]:
                 # Pandas takes so long that once has to do, and needs no warming up.
                 if name == "pandas" and turn != 1:
                     continue
-                begin = perf_counter()
+                begin, begin_cpu = perf_counter(), process_time()
                 results[name] = compute()
-                if turn or name == "pandas":
+                if turn:
                     seconds.setdefault(name, []).append(perf_counter() - begin)
+                    processor.setdefault(name, []).append(process_time() - begin_cpu)
                 advance(1)
     for name, columns in results.items():
         if name != "fraudstream":
@@ -53,6 +56,7 @@ def compare(rows: Rows, threads: int, repeats: int) -> dict[str, Any]:
     return {
         "rows": len(rows),
         "seconds": {name: round(median(seconds[name]), 3) for name in contenders.CONTENDERS},
+        "cpu_seconds": {name: round(median(processor[name]), 3) for name in contenders.CONTENDERS},
         "max_abs_difference": max(differences.values()),
         "differences": differences,
         "threads": threads,

@@ -16,8 +16,11 @@ def tables(result: dict[str, Any]) -> list[Table]:
     whole.add_column("engine")
     whole.add_column("seconds", justify="right")
     whole.add_column("to ours", justify="right")
+    whole.add_column("of the processor", justify="right")
     for name, value in seconds.items():
-        whole.add_row(name, f"{value:.2f}", f"{value / seconds['fraudstream']:.1f}")
+        to_ours = value / seconds["fraudstream"]
+        processor = result["cpu_seconds"][name]
+        whole.add_row(name, f"{value:.2f}", f"{to_ours:.1f}", f"{processor:.2f}")
     batch = Table(title=f"A batch of {result['incremental']['events']:,} events, milliseconds")
     batch.add_column("keys in the store")
     parts = result["incremental"]["parts_ms"]

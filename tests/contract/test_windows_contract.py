@@ -15,6 +15,8 @@ from contract.naive_features import Label
 from contract.naive_features import Transaction
 from contract.naive_features import value_of
 from contract.naive_features import without_copies
+from fraudstream.features import history
+from fraudstream.features import windows
 from fraudstream.features.definitions import KEYS_OF_LABELS
 from fraudstream.features.definitions import OF_LABELS
 from fraudstream.features.definitions import OF_TRANSACTION
@@ -106,6 +108,15 @@ def test_every_statistic_equals_the_obvious_computation(records):
 @given(topics(), st.integers(1, 4))
 def test_of_a_key_the_latest_events_that_had_arrived_are_seen_and_no_more(records, most):
     check(replace(EVERY_STATISTIC, most_events=most), *records)
+
+
+@settings(max_examples=50, deadline=None)
+@given(topics())
+def test_pieces_of_a_history_and_times_too_far_apart_for_one_integer_change_no_number(records):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windows, "_ROWS_AT_ONCE", 2)
+        patch.setattr(history, "_END_OF_LINE", 1)
+        check(EVERY_STATISTIC, *records)
 
 
 def test_the_contract_covers_every_statistic_there_is():

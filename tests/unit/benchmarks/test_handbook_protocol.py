@@ -117,14 +117,14 @@ def test_thinning_keeps_every_fraud_and_bounds_the_others():
     assert np.count_nonzero(data.is_fraud[kept]) == np.count_nonzero(data.is_fraud[many])
 
 
-def test_a_file_is_read_in_order_of_time_whatever_its_order(tmp_path: Path):
+def test_a_file_is_read_in_order_of_time_whatever_its_order(tmp_path: Path) -> None:
     table = drawn()
     shuffled = np.random.default_rng(1).permutation(len(table))
     pq.write_table(table.take(shuffled), tmp_path / "mixed.parquet")
     np.testing.assert_array_equal(read(tmp_path / "mixed.parquet").time_us, history(table).time_us)
 
 
-def test_a_file_of_another_layout_is_an_error(tmp_path: Path):
+def test_a_file_of_another_layout_is_an_error(tmp_path: Path) -> None:
     pq.write_table(drawn().drop_columns(["terminal_id"]), tmp_path / "other.parquet")
     with pytest.raises(NotTheHandbook, match="expected a column 'terminal_id'"):
         read(tmp_path / "other.parquet")

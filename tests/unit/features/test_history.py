@@ -4,9 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pyarrow as pa
+import pytest
 
+from fraudstream.features import history
 from fraudstream.features.history import ABSENT
 from fraudstream.features.history import Events
+from fraudstream.features.history import Line
+from fraudstream.features.history import chronological
 from fraudstream.features.history import first_copies
 from fraudstream.features.history import identity
 from fraudstream.features.history import label_values
@@ -110,3 +114,53 @@ def test_a_copy_stands_for_the_first_that_came_of_the_same_card(pairs):
     first, copy_of = first_copies(card, transaction, np.arange(len(pairs)))
     assert first.tolist() == [i for i, pair in enumerate(pairs) if pair not in pairs[:i]]
     assert [pairs[first[place]] for place in copy_of] == pairs
+
+
+@pytest.mark.parametrize("margin", [0, 5])
+@pytest.mark.parametrize("end_of_line", [1, 1 << 62])
+@given(
+    known=st.lists(st.tuples(st.integers(0, 3), st.integers(-9, 9)), min_size=1),
+    asked=st.lists(st.tuples(st.integers(-1, 3), st.integers(-30, 30)), min_size=1),
+)
+def test_places_on_a_line_compare_as_rows_and_values_do(margin, end_of_line, known, asked):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history, "_END_OF_LINE", end_of_line)
+        row, value = np.array(sorted(known)).T
+        line = Line.of(value, 4, margin)
+    places = line.place(row, value)
+    assert line.value(row, places).tolist() == value.tolist()
+    asked_row, asked_value = np.array(asked).T
+    for back in {0, line.margin}:
+        place = line.place(asked_row, asked_value) - back
+        expected = [sum((r, v) <= (wanted, at - back) for r, v in known) for wanted, at in asked]
+        assert places.searchsorted(place, side="right").tolist() == expected
+
+
+@given(
+    events=st.lists(st.tuples(st.integers(-3, 3), small, small, small), max_size=30),
+    spread=st.sampled_from([1, 1 << 60]),
+)
+def test_chronological_is_the_order_by_key_time_arrival_and_transaction(events, spread):
+    key, time_us, arrival, transaction = (
+        np.array([event[place] for event in events], dtype=np.int64) for place in range(4)
+    )
+    order = chronological(key * spread, time_us, arrival, transaction)
+    assert sorted(order.tolist()) == list(range(len(events)))
+    assert [events[row] for row in order] == sorted(events)
+
+
+def test_moments_know_whether_they_lie_by_key_and_time_and_can_be_put_in_order():
+    key, time_us = np.array([2, 1, 1]), np.array([5, 8, 7])
+    moments = history.Moments(key, time_us, np.arange(3), time_us, {"amount": time_us * 1.0})
+    assert not moments.is_chronological
+    in_order = moments.take(np.array([2, 1, 0]))
+    assert in_order.is_chronological
+    assert in_order.values["amount"].tolist() == [7.0, 8.0, 5.0]
+
+
+def test_events_of_some_keys_are_told_apart():
+    key = np.array([1, 2, 2, 4])
+    events = Events(key, key, key, {"amount": key * 1.0})
+    assert events.between(np.int64(2), np.int64(3)).values["amount"].tolist() == [2.0, 2.0]
+    assert events.without(2).key.tolist() == [1, 4]
+    assert len(Events.none()) == 0

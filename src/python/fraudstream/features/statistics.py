@@ -11,6 +11,7 @@ import pyarrow as pa
 from fraudstream.features.definitions import LABEL
 from fraudstream.features.definitions import Feature
 from fraudstream.features.history import ABSENT
+from fraudstream.features.history import Column
 from fraudstream.features.history import Float64
 from fraudstream.features.history import Int64
 from fraudstream.features.history import Moments
@@ -346,11 +347,14 @@ def _own(view: View, value: str) -> Float64:
     return as_float64(view.moments.values[value])
 
 
-def _divide(above: Float64, below: npt.NDArray[np.generic]) -> Float64:
+def _divide(above: Float64, below: Column) -> Float64:
     """Divide; nan where the divisor is not positive."""
     divisor = as_float64(below)
-    result: Float64 = np.full(np.shape(above), np.nan)
-    np.divide(above, divisor, out=result, where=divisor > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result: Float64 = above / divisor
+    without = divisor <= 0
+    if without.any():
+        result[without] = np.nan
     return result
 
 

@@ -44,7 +44,7 @@ from fraudstream.features.view import Finder
 from fraudstream.features.view import View
 
 #: Rows looked at in one go, but for a key that has more.
-_ROWS_AT_ONCE = 1 << 15
+_ROWS_AT_ONCE = 1 << 16
 
 
 def features_at(

@@ -39,6 +39,8 @@ _COMPARED_WITH = {
 }
 #: What takes two events at least.
 _OF_SEVERAL = frozenset({"std", "zscore"})
+#: What is absent where no verdict is of fraud.
+_OF_FRAUDS = frozenset({"current_streak_seconds", "seconds_since_fraud"})
 _BY_DIVISION = frozenset({"ratio", "ratio_to_median", "ratio_to_trimmed_mean"})
 
 _PREPOSITIONS = {"merchant": "at", "country": "in", "channel": "by"}
@@ -154,7 +156,8 @@ class _Case:
         if feature.statistic in _CENTRES:
             return self._find_longest(feature.statistic, feature.value)[0]
         if feature.statistic == "seconds_since_last":
-            count, window = self._find_longest("count", None, or_same=True)
+            counted = feature.value if feature.is_of_labels else None
+            count, window = self._find_longest("count", counted, or_same=True)
             return window.total_seconds() / count if count else None
         return None
 
@@ -266,7 +269,12 @@ def _absent(case: _Case) -> str:
     if feature.key is None or (feature.statistic == "is_new"):
         return f"The transaction tells no {case.noun}"
     if feature.is_of_labels:
-        return f"No verdict of fraud {case.of_key} {case.period}"
+        verdict = "verdict of fraud" if feature.statistic in _OF_FRAUDS else "verdict"
+        if feature.statistic == "seconds_since_legitimate":
+            verdict = "verdict of no fraud"
+        return f"No {verdict} {case.of_key} {case.period}"
+    if feature.statistic == "seconds_since_unusual":
+        return f"No unusually high {case.noun} {case.of_key} {case.period}"
     if feature.statistic.endswith(("_km", "_kmh")):
         return f"The place of this or of the last transaction {case.of_key} is not known"
     how_many = "Too few transactions" if feature.statistic in _OF_SEVERAL else "No transaction"
@@ -341,6 +349,21 @@ def _unusual_share(case: _Case) -> str:
     )
 
 
+def _seconds_since_unusual(case: _Case) -> str:
+    return (
+        f"{_elapsed(case.value)} after the last unusually high {case.noun} {case.of_key}"
+        f"{case.normally(_elapsed)}"
+    )
+
+
+def _max_to_median(case: _Case) -> str:
+    count, unit = _in_units(case.feature.reference or timedelta(0))
+    return (
+        f"Highest {case.noun} {case.of_key} {case.period} is {_factor(case.value)} times "
+        f"the {case.feature.key}'s {count}-{unit} median{case.normally(_factor)}"
+    )
+
+
 def _distinct_count(case: _Case) -> str:
     counted = _several(case.value, f"different {case.noun}", _plural(f"different {case.noun}"))
     return f"{counted} {case.of_key} {case.period}{case.normally(_amount_of)}"
@@ -357,9 +380,8 @@ def _is_new(case: _Case) -> str:
 
 
 def _seconds_since_last(case: _Case) -> str:
-    return (
-        f"{_elapsed(case.value)} after the last transaction {case.of_key}{case.normally(_elapsed)}"
-    )
+    event = "verdict" if case.feature.is_of_labels else "transaction"
+    return f"{_elapsed(case.value)} after the last {event} {case.of_key}{case.normally(_elapsed)}"
 
 
 def _distance_since_last_km(case: _Case) -> str:
@@ -374,6 +396,29 @@ def _speed_since_last_kmh(case: _Case) -> str:
         f"{_amount_of(case.value)} km/h from the place of the last transaction {case.of_key} "
         f"to this one{case.normally(lambda usual: f'{_amount_of(usual)} km/h')}"
     )
+
+
+def _seconds_since_fraud(case: _Case) -> str:
+    return (
+        f"{_elapsed(case.value)} after the last verdict of fraud {case.of_key}"
+        f"{case.normally(_elapsed)}"
+    )
+
+
+def _seconds_since_legitimate(case: _Case) -> str:
+    return (
+        f"{_elapsed(case.value)} after the last verdict of no fraud {case.of_key}"
+        f"{case.normally(_elapsed)}"
+    )
+
+
+def _mean(case: _Case) -> str:
+    if case.feature.is_of_labels:
+        return (
+            f"{_percent(case.value)} of the verdicts {case.of_key} {case.period} are of fraud"
+            f"{case.normally(_percent)}"
+        )
+    return _of_column("Mean", case)
 
 
 def _rate(case: _Case) -> str:
@@ -412,7 +457,7 @@ SENTENCES: dict[str, Callable[[_Case], str]] = {
     "is_night": _is_night,
     "count": _count,
     "sum": _sum,
-    "mean": lambda case: _of_column("Mean", case),
+    "mean": _mean,
     "min": lambda case: _of_column("Lowest", case),
     "max": lambda case: _of_column("Highest", case),
     "std": lambda case: _of_column("Standard deviation of the", case),
@@ -424,6 +469,8 @@ SENTENCES: dict[str, Callable[[_Case], str]] = {
     "zscore": _comparison,
     "unusual_count": _unusual_count,
     "unusual_share": _unusual_share,
+    "seconds_since_unusual": _seconds_since_unusual,
+    "max_to_median": _max_to_median,
     "distinct_count": _distinct_count,
     "is_new": _is_new,
     "seconds_since_last": _seconds_since_last,
@@ -433,6 +480,8 @@ SENTENCES: dict[str, Callable[[_Case], str]] = {
     "current_streak": _current_streak,
     "current_streak_seconds": _current_streak_seconds,
     "longest_streak": _longest_streak,
+    "seconds_since_fraud": _seconds_since_fraud,
+    "seconds_since_legitimate": _seconds_since_legitimate,
 }
 
 
