@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fraudstream.features.definitions import IDENTITIES
 from fraudstream.features.definitions import KEYS_OF_LABELS
@@ -234,9 +235,13 @@ def identity(column: pa.ChunkedArray | pa.Array) -> Int64:
     >>> identity(pa.array(["a", None, "a"])).tolist()[1:2]
     [0]
     """
-    strings = column.to_pandas().to_numpy(dtype=object, na_value="")
-    hashed: Int64 = pd.util.hash_array(strings, categorize=True).view(np.int64)
-    return np.where(strings == "", ABSENT, hashed)
+    # Each string is hashed once, however often it occurs.
+    chunks = [column] if isinstance(column, pa.Array) else column.chunks
+    encoded = pa.chunked_array(chunks, pa.string()).combine_chunks().dictionary_encode()
+    strings = np.append(encoded.dictionary.to_numpy(zero_copy_only=False), "")
+    hashed: Int64 = pd.util.hash_array(strings, categorize=False).view(np.int64)
+    hashed[strings == ""] = ABSENT
+    return hashed[pc.fill_null(encoded.indices, len(strings) - 1).to_numpy(zero_copy_only=False)]
 
 
 def transaction_values(columns: pa.Table) -> dict[str, Column]:
