@@ -153,7 +153,7 @@ def picture(rows: Sequence[Row], perfect_card_precision: float) -> bytes:
 
 def _table(title: str) -> Table:
     table = Table(title=title)
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     table.add_column("features")
     for metric in METRICS:
         table.add_column(_TITLES[metric], justify="right")

@@ -15,7 +15,7 @@ from fraudstream.features.windows import replay
 LEAST_ROWS = 20_000
 
 
-def compared(frame, customers, terminals) -> dict[str, int]:
+def compared(frame: pd.DataFrame, customers: np.ndarray, terminals: np.ndarray) -> dict[str, int]:
     """Compare the engine with the book; return on how many rows, by feature."""
     matrix = replay(HANDBOOK, *decoded(frame))
     expected = book_features(frame, customers, terminals)

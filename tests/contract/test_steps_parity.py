@@ -1,6 +1,7 @@
 """The steps of a batch, with a real store, serve what a replay of the topic computes."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -79,6 +80,9 @@ class Stream:
             self.stores[name] = EmbeddedStore(self.folder / name)
         return self.stores[name]
 
+    def _bucket(self, key: str, bucket: int) -> EmbeddedStore:
+        return self.store(f"by-{key}-{bucket}")
+
     def process(self, records: list[Record], batch: int) -> list[dict]:
         handed = []
         for place in sorted({(r.topic, r.partition) for r in records}):
@@ -103,7 +107,7 @@ class Stream:
             )
         rows = pa.concat_tables(handed)
         for key in shared_keys(self.feature_set):
-            store = Buckets(lambda bucket, key=key: self.store(f"by-{key}-{bucket}"))
+            store = Buckets(partial(self._bucket, key))
             # Two tasks, each with half of the buckets.
             halves = [rows.filter(pa.array(rows["bucket"].to_numpy() % 2 == n)) for n in (0, 1)]
             rows = pa.concat_tables(

@@ -27,7 +27,7 @@ from contract.dirty_topics import dirty_topics
 from contract.dirty_topics import replayed
 from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.executors import ExecutorsMissing
-from fraudstream.inference.executors import StateElsewhere
+from fraudstream.inference.store import StateElsewhere
 from fraudstream.inference.executors import UnfitExecutors
 from fraudstream.inference.executors import require_executors
 from fraudstream.inference.session import SparkNotStarted

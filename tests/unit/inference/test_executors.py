@@ -10,7 +10,7 @@ import pytest
 
 from fraudstream.inference.executors import Answer
 from fraudstream.inference.executors import Driver
-from fraudstream.inference.executors import StateElsewhere
+from fraudstream.inference.store import StateElsewhere
 from fraudstream.inference.executors import UnfitExecutors
 from fraudstream.inference.executors import facts
 from fraudstream.inference.executors import refuse_elsewhere
