@@ -10,12 +10,12 @@ from typing import Any
 
 from fraudstream.features.sets import DEFAULT
 from fraudstream.kafka.reading import spans
+from fraudstream.kafka.tables import read_topic
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 from fraudstream.schema.decoding import decode_labels
 from fraudstream.schema.decoding import decode_transactions
 from fraudstream.trainer.dataset import build
-from fraudstream.trainer.dataset import read_topic
 
 _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 

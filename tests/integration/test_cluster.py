@@ -27,11 +27,11 @@ from contract.dirty_topics import dirty_topics
 from contract.dirty_topics import replayed
 from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.executors import ExecutorsMissing
-from fraudstream.inference.store import StateElsewhere
 from fraudstream.inference.executors import UnfitExecutors
 from fraudstream.inference.executors import require_executors
 from fraudstream.inference.session import SparkNotStarted
 from fraudstream.inference.session import session
+from fraudstream.inference.store import StateElsewhere
 from fraudstream.model.bundle import Bundle
 from fraudstream.stack.jars import spark_home
 from fraudstream.stack.process import Process

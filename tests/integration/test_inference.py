@@ -12,14 +12,19 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+from click.testing import Result
 from confluent_kafka import Producer
 import numpy as np
+import orjson
 import pytest
 
 from contract.dirty_topics import Record
 from contract.dirty_topics import dirty_topics
 from contract.dirty_topics import replayed
 from fraudstream.features.sets import DEFAULT
+from fraudstream.inference.main import NotClean
+from fraudstream.inference.main import inference
 from fraudstream.model.bundle import Bundle
 from fraudstream.schema.validation import DEAD_LETTER
 from fraudstream.schema.validation import PREDICTION
@@ -264,3 +269,47 @@ def test_a_checkpoint_of_another_topic_is_told_in_one_line(
     error = refused(flags, monkeypatch, capsys)
     assert "belongs to transactions transactions, not labels" in error
     assert "give another --checkpoint" in error
+
+
+def audited(stack: Stack, *flags: str) -> Result:
+    flags = (
+        f"--bootstrap-servers={stack.broker.bootstrap_servers}",
+        f"--tracking-uri={stack.mlflow.uri}",
+        *(f"--{name.replace('_', '-')}-topic={value}" for name, value in vars(TOPICS).items()),
+        *flags,
+    )
+    return CliRunner().invoke(inference, ["audit", *flags])
+
+
+def test_the_audit_of_what_the_stream_has_done_is_clean_and_a_replay_gives_every_score(
+    stack: Stack, story: Story
+) -> None:
+    done = audited(stack, "--replay", "--ended", "--json")
+    assert done.exit_code == 0, done.output
+    found = orjson.loads(done.stdout)
+    assert found["scores"] == found["transactions"] == len(story.scores)
+    assert found["dead_letters"] == found["refused"] == len(story.dead_letters)
+    assert found["alerts"] == len(story.predicted)
+    assert found["copies"] > 0
+    assert found["not_compared"] == 0
+
+
+def test_the_audit_names_what_is_wrong_in_the_topics(stack: Stack, story: Story) -> None:
+    # This comes last: it spoils the topics.
+    one = story.scores[0]
+    spoiled = {**one, "score": one["score"] / 2}
+    foreign = {**one, "transaction_id": "nobody"}
+    producer = Producer(stack.cluster.config())
+    for document in (orjson.dumps(spoiled), orjson.dumps(foreign), b"?"):
+        producer.produce(TOPICS.scores, document)
+    assert producer.flush(30) == 0
+    done = audited(stack, "--replay")
+    assert isinstance(done.exception, NotClean)
+    name = f"{one['card_id']}/{one['transaction_id']}"
+    for said in (
+        f"conflicting in {TOPICS.scores}: {name}",
+        f"differing in {TOPICS.scores}: {name}",
+        f"foreign in {TOPICS.scores}: {one['card_id']}/nobody",
+        f"foreign in {TOPICS.scores}: {TOPICS.scores}[",
+    ):
+        assert said in done.stdout

@@ -19,6 +19,7 @@ from fraudstream.cli.console import run
 from fraudstream.features.sets import DEFAULT
 from fraudstream.kafka.reading import TopicChanged
 from fraudstream.kafka.reading import spans
+from fraudstream.kafka.tables import read_topic
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 from fraudstream.model.bundle import load_bundle
@@ -30,7 +31,6 @@ from fraudstream.stack.kafka import KafkaBroker
 from fraudstream.stack.mlflow import MlflowServer
 from fraudstream.trainer.challenge import Rows
 from fraudstream.trainer.challenge import settle
-from fraudstream.trainer.dataset import read_topic
 from fraudstream.trainer.main import trainer
 from fraudstream.trainer.registry import Registry
 from fraudstream.trainer.registry import UnknownVersion

@@ -9,9 +9,10 @@ from fraudstream.kafka import acls
 from fraudstream.kafka import options
 from fraudstream.kafka import reading
 from fraudstream.kafka import security
+from fraudstream.kafka import tables
 from fraudstream.kafka import topics
 
-_MODULES = [acls, options, reading, security, topics]
+_MODULES = [acls, options, reading, security, tables, topics]
 
 
 @pytest.mark.parametrize("module", _MODULES, ids=lambda module: module.__name__)

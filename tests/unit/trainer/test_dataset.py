@@ -1,6 +1,5 @@
 """What a training may see, and what it must not."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -14,15 +13,12 @@ import pytest
 
 from fraudstream.features.definitions import Feature
 from fraudstream.features.definitions import FeatureSet
-from fraudstream.kafka.reading import Records
 from fraudstream.kafka.reading import Span
-from fraudstream.kafka.reading import TopicChanged
-from fraudstream.kafka.topics import Cluster
+from fraudstream.kafka.tables import Topic
 from fraudstream.schema.decoding import decode_labels
 from fraudstream.schema.decoding import decode_transactions
 from fraudstream.schema.timestamps import duration_us
 from fraudstream.schema.timestamps import format_us
-from fraudstream.trainer import dataset as dataset_module
 from fraudstream.trainer.dataset import NEVER
 from fraudstream.trainer.dataset import Dataset
 from fraudstream.trainer.dataset import LabelsMissing
@@ -30,7 +26,6 @@ from fraudstream.trainer.dataset import build
 from fraudstream.trainer.dataset import compromised
 from fraudstream.trainer.dataset import join
 from fraudstream.trainer.dataset import offsets
-from fraudstream.trainer.dataset import read_topic
 from fraudstream.trainer.dataset import split
 
 DAY = timedelta(days=1)
@@ -215,49 +210,6 @@ def test_a_card_is_compromised_from_when_its_fraud_is_known() -> None:
         assert told[row] == mine.any()
 
 
-def records(first: int, values: list[bytes | None]) -> Records:
-    offset = np.arange(first, first + len(values))
-    return Records(np.full(len(values), 2), offset, np.full(len(values), 2**40), values)
-
-
-def read_fake(
-    monkeypatch: pytest.MonkeyPatch, parts: list[Records], span: Span, every_offset: bool = True
-) -> tuple[dataset_module.Topic, list[float]]:
-    monkeypatch.setattr(dataset_module, "read", lambda *arguments: iter(parts))
-    steps: list[float] = []
-    topic = read_topic(Cluster("none"), "labels", [span], decode_labels, steps.append, every_offset)
-    return topic, steps
-
-
-def test_records_keep_their_places_and_those_that_are_not_valid_are_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    good = [orjson.dumps(label(number, 5, True)) for number in range(3)]
-    parts = [records(10, [good[0], b"?", good[1]]), records(13, [None, good[2]])]
-    topic, steps = read_fake(monkeypatch, parts, Span(2, 10, 15))
-    assert topic.columns["offset"].to_pylist() == [10, 12, 14]
-    assert topic.columns["partition"].to_pylist() == [2, 2, 2]
-    assert topic.columns["transaction_id"].to_pylist() == ["t0", "t1", "t2"]
-    assert topic.rejected == 2
-    assert steps == [3, 2]
-    assert offsets({"labels": topic}) == {"labels": [{"partition": 2, "first": 10, "end": 15}]}
-
-
-def test_fewer_records_than_the_offsets_promise_are_an_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with pytest.raises(TopicChanged, match=r"expected 5 records .* got 1"):
-        read_fake(monkeypatch, [records(10, [b"?"])], Span(2, 10, 15))
-
-
-def test_a_topic_of_a_transactional_producer_may_give_fewer_records_than_offsets(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    good = orjson.dumps(label(0, 5, True))
-    topic, _ = read_fake(monkeypatch, [records(10, [good])], Span(2, 10, 15), every_offset=False)
-    assert topic.columns["offset"].to_pylist() == [10]
-
-
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.booleans()), max_size=12),
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3)), max_size=12),
@@ -290,25 +242,7 @@ def test_each_transaction_of_a_card_gets_its_first_label_however_the_rows_are_ch
     assert (joined.card[:, np.newaxis] == joined.card).tolist() == same
 
 
-def test_what_fails_while_the_next_records_are_fetched_is_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    good = orjson.dumps(label(0, 5, True))
-
-    def broken() -> Iterator[Records]:
-        yield records(10, [good])
-        raise TopicChanged("no record came")
-
-    monkeypatch.setattr(dataset_module, "read", lambda *arguments: broken())
-    steps: list[float] = []
-    with pytest.raises(TopicChanged, match="no record came"):
-        read_topic(Cluster("none"), "labels", [Span(2, 10, 15)], decode_labels, steps.append)
-    assert steps == [1]
-
-
-def test_an_empty_topic_has_the_columns_of_a_full_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    topic, _ = read_fake(monkeypatch, [], Span(2, 10, 10))
-    assert len(topic.columns) == 0
-    assert {"labelled_at_us", "partition", "offset", "appended_ms"} <= set(
-        topic.columns.column_names
-    )
+def test_a_manifest_tells_from_where_to_where_each_topic_was_read() -> None:
+    none = pa.table({"partition": pa.array([], pa.int64()), "offset": pa.array([], pa.int64())})
+    topic = Topic(none, [Span(2, 10, 15)], none)
+    assert offsets({"labels": topic}) == {"labels": [{"partition": 2, "first": 10, "end": 15}]}

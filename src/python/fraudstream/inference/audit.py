@@ -99,6 +99,10 @@ class Audit:
         told = [finding.kind for finding in self.findings]
         return {kind: told.count(kind) for kind in kinds}
 
+    def plus(self, findings: Iterable[Finding]) -> "Audit":
+        """Return the audit with more findings."""
+        return replace(self, findings=(*self.findings, *findings))
+
     def ended(self) -> "Audit":
         """Return the audit of a stream that is to come to nothing more: what is pending is missing.
 
@@ -108,7 +112,7 @@ class Audit:
         >>> Audit(1, 0, 0, 0, 0, 0, (late,), ()).ended().counts()["missing"]
         1
         """
-        return replace(self, pending=(), findings=(*self.findings, *self.pending))
+        return replace(self.plus(self.pending), pending=())
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,18 @@ class Registry:
                 f"{self.tracking_uri}: {error}"
             ) from error
 
+    def bundle(self, version: str, digest: str) -> Bundle | None:
+        """Return the bundle of `version`, or ``None`` if it is not the one with this digest.
+
+        Raises
+        ------
+        RegistryUnreachable
+            As of `fetch`.
+        """
+        with tempfile.TemporaryDirectory(prefix="fraudstream-") as folder:
+            found = load_bundle(self.fetch(version, Path(folder)), version=version)
+        return found if found.digest == digest else None
+
     def _client(self) -> MlflowClient:
         return MlflowClient(self.tracking_uri, self.tracking_uri)
 

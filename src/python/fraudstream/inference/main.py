@@ -1,15 +1,23 @@
 """The command line of the inference app."""
 
+from dataclasses import asdict
 import os
 from pathlib import Path
 import re
+from typing import TYPE_CHECKING
 
 import click
+import numpy as np
+import orjson
+from rich.console import Console
+from rich.table import Table
 import structlog
 
 from fraudstream.cli.console import debug_option
 from fraudstream.cli.console import option
+from fraudstream.cli.console import progress_bar
 from fraudstream.cli.console import run
+from fraudstream.cli.console import stderr
 from fraudstream.cli.folders import default_cache
 from fraudstream.cli.stopping import stop_requests
 from fraudstream.cli.tracking import credentials_withheld
@@ -23,15 +31,23 @@ from fraudstream.kafka.security import java_properties
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 
+if TYPE_CHECKING:
+    from fraudstream.inference.audit import Audit
+
 # An error as Python and Java write it: the class, perhaps within a package, and the message.
 _ERROR = re.compile(r"(?:Caused by: )?(?:\w+\.)*([A-Z]\w*: .+)")
 _PROBE_S = 0.2
+_SHOWN_FINDINGS = 20
 
 log = structlog.get_logger()
 
 
 class StreamFailed(ValueError):
     """The stream ended by itself."""
+
+
+class NotClean(ValueError):
+    """An audit found something wrong."""
 
 
 @click.group()
@@ -174,6 +190,88 @@ def run_stream(
                 raise StreamFailed(_cause(str(error), debug))
         finally:
             spark.stop()
+
+
+@inference.command(name="audit")
+@kafka_options()
+@tracking_options
+@click.option(
+    "--replay",
+    "is_replayed",
+    is_flag=True,
+    help="Also compute each score again, by a replay of the topics and the model that it names.",
+)
+@click.option(
+    "--ended",
+    is_flag=True,
+    help="The stream will score nothing more: what it has not come to is missing.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the audit, every finding, as JSON.")
+@debug_option
+def audit_topics(
+    cluster: Cluster,
+    topics: Topics,
+    tracking_uri: str,
+    model_name: str,
+    is_replayed: bool,
+    ended: bool,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Check that each transaction has one score, and name each that has not.
+
+    Reads the topics and nothing else. Named are results that are missing, there twice, in conflict
+    with each other, or foreign: of no transaction. With --replay also scores that differ from what
+    an offline replay gives; those of models that are no longer to be had are counted.
+
+    \b
+    Exit codes: 0, all is well; 1, something is not.
+    """
+    from fraudstream.inference.audit import differing
+    from fraudstream.inference.champion import Registry
+    from fraudstream.inference.evidence import gather
+    from fraudstream.inference.evidence import scored_again
+
+    cluster.require_topics(topics.names())
+    evidence = gather(cluster, topics, progress_bar)
+    found = evidence.audit()
+    not_compared = 0
+    if is_replayed:
+        with stderr.status("replaying"):
+            registry = Registry(tracking_uri, model_name)
+            again = scored_again(evidence, DEFAULT, registry.bundle)
+        found = found.plus(differing(topics.scores, evidence.scores.columns, again))
+        not_compared = int(np.isnan(again).sum())
+    if ended:
+        found = found.ended()
+    if as_json:
+        document = {**asdict(found), **found.counts(), "not_compared": not_compared}
+        click.echo(orjson.dumps(document))
+    else:
+        _show(found, not_compared if is_replayed else None)
+    if not found.is_clean:
+        raise NotClean(f"{len(found.findings):,} findings: not every transaction has one score")
+
+
+def _show(found: "Audit", not_compared: int | None) -> None:
+    table = Table(title="audit", show_header=False)
+    table.add_row("transactions", f"{found.transactions:,}")
+    table.add_row("  sent again", f"{found.copies:,}")
+    table.add_row("scores", f"{found.scores:,}")
+    table.add_row("alerts", f"{found.alerts:,}")
+    table.add_row("refused records", f"{found.refused:,}")
+    table.add_row("dead letters", f"{found.dead_letters:,}")
+    table.add_row("not come to yet", f"{len(found.pending):,}")
+    for kind, count in found.counts().items():
+        table.add_row(kind, f"{count:,}")
+    if not_compared is not None:
+        table.add_row("not compared", f"{not_compared:,}")
+    console = Console()
+    console.print(table)
+    for finding in found.findings[:_SHOWN_FINDINGS]:
+        click.echo(f"{finding.kind} in {finding.topic}: {finding.what} ({finding.detail})")
+    if len(found.findings) > _SHOWN_FINDINGS:
+        click.echo(f"… and {len(found.findings) - _SHOWN_FINDINGS:,} more: --json tells all")
 
 
 def _cause(message: str, debug: bool) -> str:

@@ -34,9 +34,9 @@ from fraudstream.kafka.topics import Topics
 # The rest of the app is imported by the commands that use it: torch alone takes seconds, and it
 # reads its part of the environment when it is imported.
 if TYPE_CHECKING:
+    from fraudstream.kafka.tables import Decode
+    from fraudstream.kafka.tables import Topic
     from fraudstream.trainer.dataset import Dataset
-    from fraudstream.trainer.dataset import Decode
-    from fraudstream.trainer.dataset import Topic
     from fraudstream.trainer.registry import Version
 
 _ENVIRONMENT = {
@@ -536,7 +536,7 @@ def _topics(
 ) -> "dict[str, Topic]":
     """Read topics to where they end now; the `transactional` ones have offsets without records."""
     from fraudstream.kafka.reading import spans
-    from fraudstream.trainer.dataset import read_topic
+    from fraudstream.kafka.tables import read_topic
 
     # All ends are noted before anything is read, so that all topics are of one moment.
     within = {topic: spans(cluster, topic) for topic in decoders}
