@@ -111,7 +111,12 @@ def test_racing_trainings_are_decided_as_if_one_came_after_the_other(
 ) -> None:
     made: dict[str, float] = {}
     told: dict[str, Decision] = {}
-    seen: list[str | None] = []
+    # The weakest serves before the race, so that whoever comes first, champion moves in it.
+    first = Training(mlflow, "raced", tmp_path)
+    weakest = first.register(candidates[0])
+    made[weakest] = candidates[0].average_precision
+    told[weakest] = first.settle(candidates[0], weakest)
+    seen: list[str | None] = [first.registry.champion()]
     together = threading.Barrier(TRAININGS)
     over = threading.Event()
 

@@ -41,7 +41,7 @@ def streams(draw):
     return batches
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(streams(), st.integers(1, 6), st.integers(0, 3))
 def test_who_comes_next_or_again_finds_the_latest_events(batches, most, lag):
     every = np.zeros(0, PLACES)

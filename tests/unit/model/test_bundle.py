@@ -92,7 +92,8 @@ def test_a_score_does_not_depend_on_the_rows_beside_it(sound: Path) -> None:
     together = bundle.score(rows)
     for start, size in [(0, 1), (3, 2), (5, 7), (100, 256), (17, 257), (599, 1)]:
         apart = bundle.score(rows[start : start + size])
-        np.testing.assert_array_equal(apart, together[start : start + size])
+        # The last digit of single precision depends on how many rows are multiplied at once.
+        np.testing.assert_allclose(apart, together[start : start + size], rtol=3e-7)
 
 
 def test_no_rows_have_no_scores(sound: Path) -> None:
