@@ -188,6 +188,7 @@ class Course:
         try:
             result = do()
         except BaseException:
+            # Ctrl-C too ends the line that was begun; what went wrong goes on its way.
             print("failed", file=sys.stderr)
             raise
         self.seconds[name] = round(time.monotonic() - began, 1)

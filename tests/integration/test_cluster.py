@@ -267,7 +267,7 @@ def test_executors_that_can_do_the_work_are_taken(
 def test_executors_that_do_not_answer_in_time_are_told(
     cluster: SparkCluster, on: Callable[..., SparkSession], tmp_path: Path
 ) -> None:
-    spark = on(cluster.url, a_python(tmp_path / "python", "import time; time.sleep(600)"))
+    spark = on(cluster.url, a_python(tmp_path / "python", "import signal; signal.pause()"))
     with pytest.raises(ExecutorsMissing, match="of 1 executors 0 answered within 15 s"):
         require_executors(spark, tmp_path, 15, threading.Event())
 

@@ -1,5 +1,6 @@
 """Programs are started, awaited and stopped, and nothing is left behind."""
 
+from functools import partial
 import os
 from pathlib import Path
 import signal
@@ -90,9 +91,8 @@ def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
 def test_one_that_ends_early_tells_the_end_of_its_log(tmp_path: Path) -> None:
     script = "for line in $(seq 40); do echo line $line; done; exit 3"
     process = NeverReady("early", shell(script), tmp_path / "log")
-    process.start()
-    with pytest.raises(ProcessFailed) as failure:
-        process.wait_ready()
+    with pytest.raises(ProcessFailed) as failure, process:
+        pass
     first, *told = str(failure.value).splitlines()
     assert first == "early ended with exit code 3; the end of its log:"
     assert told == [f"line {number}" for number in range(26, 41)]
@@ -100,9 +100,9 @@ def test_one_that_ends_early_tells_the_end_of_its_log(tmp_path: Path) -> None:
 
 def test_one_that_is_not_ready_in_time_is_stopped(tmp_path: Path) -> None:
     process = NeverReady("slow", ["sleep", "600"], tmp_path / "log")
-    process.start()
-    with pytest.raises(ProcessFailed, match="slow was not ready after 0 s"):
-        process.wait_ready(timeout_s=0.2)
+    process.wait_ready = partial(process.wait_ready, 0.2)  # type: ignore[method-assign]
+    with pytest.raises(ProcessFailed, match="slow was not ready after 0 s"), process:
+        pass
     assert not process.running
 
 

@@ -24,38 +24,6 @@ VISIBILITY_LAG = timedelta(seconds=10)
 
 #: Statistics of the transaction alone: they need no history.
 OF_TRANSACTION = frozenset({"value", "is", "hour", "is_weekend", "is_night"})
-#: Statistics of the events in a window before the transaction.
-OF_WINDOW = frozenset(
-    {
-        "count",
-        "sum",
-        "mean",
-        "min",
-        "max",
-        "std",
-        "median",
-        "trimmed_mean",
-        "ratio",
-        "ratio_to_median",
-        "ratio_to_trimmed_mean",
-        "zscore",
-        "unusual_count",
-        "unusual_share",
-        "seconds_since_unusual",
-        "max_to_median",
-        "distinct_count",
-        "is_new",
-        "seconds_since_last",
-        "distance_since_last_km",
-        "speed_since_last_kmh",
-        "rate",
-        "current_streak",
-        "current_streak_seconds",
-        "longest_streak",
-        "seconds_since_fraud",
-        "seconds_since_legitimate",
-    }
-)
 #: Statistics of labels only.
 OF_LABELS = frozenset(
     {
@@ -89,6 +57,13 @@ OF_NUMBERS = frozenset(
 )
 #: Statistics that compare what a column stands for.
 OF_IDENTITIES = frozenset({"is", "distinct_count", "is_new"})
+#: Statistics of the events in a window before the transaction.
+OF_WINDOW = (
+    OF_NUMBERS
+    | OF_LABELS
+    | {"count", "distinct_count", "is_new", "seconds_since_last"}
+    | {"distance_since_last_km", "speed_since_last_kmh"}
+)
 #: Statistics of transactions that labels have as well.
 _ALSO_OF_LABELS = frozenset({"count", "sum", "mean", "seconds_since_last"})
 #: Statistics that look at a second, usually longer window.

@@ -42,6 +42,13 @@ class DeadLetter:
     original: bytes
     still_wrong: str | None
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Partition and offset, to sort by; before all others where it was never there."""
+        if self.partition is None or self.offset is None:
+            return (-1, -1)
+        return (self.partition, self.offset)
+
     def document(self) -> dict[str, Any]:
         """Return the record's document, of one that would be taken."""
         found: dict[str, Any] = orjson.loads(self.original)

@@ -2,17 +2,12 @@
 
 import base64
 from collections import Counter
-from collections.abc import Callable
-from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import asdict
-from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
 from datetime import timedelta
 import itertools
 from pathlib import Path
-import time
 from typing import Any
 
 import click
@@ -36,10 +31,8 @@ from fraudstream.kafka.reading import read
 from fraudstream.kafka.reading import spans
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
-from fraudstream.producer.agenda import Agenda
 from fraudstream.producer.agenda import ConstantRate
 from fraudstream.producer.agenda import FullSpeed
-from fraudstream.producer.agenda import Kind
 from fraudstream.producer.agenda import NeverAhead
 from fraudstream.producer.agenda import Pace
 from fraudstream.producer.agenda import Scaled
@@ -47,18 +40,19 @@ from fraudstream.producer.agenda import first_events
 from fraudstream.producer.dead_letters import DeadLetter
 from fraudstream.producer.dead_letters import judge
 from fraudstream.producer.delivery import DELIVERY_TIMEOUT
-from fraudstream.producer.delivery import Account
 from fraudstream.producer.delivery import Delivery
+from fraudstream.producer.job import Job
+from fraudstream.producer.job import count_events
+from fraudstream.producer.job import days_passed
+from fraudstream.producer.job import require_no_loss
+from fraudstream.producer.job import run_job
 from fraudstream.producer.recording import Recording
 from fraudstream.producer.resuming import HistoryFirst
 from fraudstream.producer.resuming import Position
 from fraudstream.producer.resuming import after
-from fraudstream.producer.sending import send
-from fraudstream.producer.traffic import Days
 from fraudstream.producer.traffic import Dirt
 from fraudstream.producer.traffic import Traffic
 from fraudstream.schema.timestamps import duration_us
-from fraudstream.schema.timestamps import from_us
 from fraudstream.schema.timestamps import to_us
 from fraudstream.simulator.stream import Simulation
 from fraudstream.simulator.world import WorldSpec
@@ -69,10 +63,6 @@ _DEFAULT_DAYS = 30
 _DEFAULT_RATE = 200.0
 _OF_LIVE = ("after_days", "rate", "resume", "seconds", "events")
 _USED_TOPICS = ("transactions", "labels", "dead_letters")
-
-
-class NotAcknowledged(ConnectionError):
-    """Some records were sent and never confirmed."""
 
 
 class FutureTime(ValueError):
@@ -334,13 +324,13 @@ def simulate(
             position = Position(resume)
             agendas = traffic.days(_day_of(position.reached_us, to_us(start)))
             agendas = after(agendas, position.reached_us)
-        until_us = _send(
-            _Job(
+        until_us = run_job(
+            Job(
                 "live traffic",
                 agendas if events is None else first_events(agendas, events),
                 pace if resume is None else HistoryFirst(pace, to_us(ends)),
                 total=events or (None if seconds is None else round(seconds * rate)),
-                progress=_count_events,
+                progress=count_events,
                 limit_s=seconds,
                 position=position,
             ),
@@ -358,13 +348,13 @@ def simulate(
             )
     else:
         click.echo(f"simulating {days} days from {start.isoformat()}", err=True)
-        _send(
-            _Job(
+        run_job(
+            Job(
                 "history",
                 itertools.islice(traffic.days(), days),
                 FullSpeed(),
                 total=days,
-                progress=_days_passed(to_us(start)),
+                progress=days_passed(to_us(start)),
             ),
             cluster,
             topics,
@@ -460,8 +450,8 @@ def replay(
     if not recording.in_order:
         click.echo(f"{file} is not in the order of event time: it has been sorted", err=True)
     agenda = recording.agenda()
-    _send(
-        _Job(f"replaying {file.name}", [agenda], speed, len(recording), _count_events),
+    run_job(
+        Job(f"replaying {file.name}", [agenda], speed, len(recording), count_events),
         cluster,
         topics,
         timedelta(seconds=delivery_timeout),
@@ -505,26 +495,30 @@ def dead_letters(
     the programs' roles may read it: give the properties of an administrator.
     """
     letters = [each for each in _letters(cluster, topics) if holding in each.reason]
-    sendable = [letter for letter in letters if letter.still_wrong is None]
+    sendable = [letter for letter in letters if letter.still_wrong is None] if resend else []
+    sent = sendable[: _resend(sendable, cluster, topics, timedelta(seconds=delivery_timeout))]
     if as_json:
         for letter in letters:
-            is_sent = resend and letter.still_wrong is None
             original = base64.b64encode(letter.original).decode()
-            document = {**asdict(letter), "original": original, "is_sent": is_sent}
+            document = {**asdict(letter), "original": original, "is_sent": letter in sent}
             click.echo(orjson.dumps(document))
     else:
         _show_letters(letters)
-    if not resend or not sendable:
-        return
-    with stop_requests() as stop, progress_bar("sending", len(sendable)) as advance:
-        timeout = timedelta(seconds=delivery_timeout)
+    if resend:
+        click.echo(f"{len(sent):,} of {len(letters):,} records sent", err=True)
+
+
+def _resend(letters: list[DeadLetter], cluster: Cluster, topics: Topics, timeout: timedelta) -> int:
+    if not letters:
+        return 0
+    with stop_requests() as stop, progress_bar("sending", len(letters)) as advance:
         delivery = Delivery(cluster, topics, lambda: datetime.now(UTC), stop, timeout)
-        documents = [letter.document() for letter in sendable]
-        taken = delivery.deliver(documents, [each.topic == topics.labels for each in sendable])
+        documents = [letter.document() for letter in letters]
+        taken = delivery.deliver(documents, [each.topic == topics.labels for each in letters])
         account = delivery.close()
         advance(taken)
-    _refuse_loss(account)
-    click.echo(f"{taken:,} of {len(letters):,} records sent", err=True)
+    require_no_loss(account)
+    return taken
 
 
 def _letters(cluster: Cluster, topics: Topics) -> list[DeadLetter]:
@@ -535,8 +529,9 @@ def _letters(cluster: Cluster, topics: Topics) -> list[DeadLetter]:
         for records in read(cluster, topics.dead_letters, within):
             found += judge(records.values, topics, datetime.now(UTC))
             advance(len(records))
-    # As they came: what is sent again keeps the order that it had.
-    return sorted(found, key=lambda letter: (letter.partition or -1, letter.offset or -1))
+    # As they came: what is sent again keeps the order that it had. What was never in a topic has
+    # no place in it, and comes first.
+    return sorted(found, key=lambda letter: (letter.topic, letter.place))
 
 
 def _show_letters(letters: list[DeadLetter]) -> None:
@@ -550,121 +545,8 @@ def _show_letters(letters: list[DeadLetter]) -> None:
     Console().print(table)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What to send, how fast, and how to show how far it is."""
-
-    name: str
-    agendas: Iterable[Agenda]
-    pace: Pace
-    total: float | None
-    progress: Callable[[Agenda], float]
-    limit_s: float | None = None
-    position: Position | None = None
-
-
 def _day_of(reached_us: int | None, start_us: int) -> int:
     return 0 if reached_us is None else max(0, (reached_us - start_us) // _DAY_US)
-
-
-def _count_events(sent: Agenda) -> float:
-    return float(sent.is_event.sum())
-
-
-def _days_passed(start_us: int) -> Callable[[Agenda], float]:
-    reached = 0.0
-
-    def passed(sent: Agenda) -> float:
-        nonlocal reached
-        days = (int(sent.due_us[-1]) - start_us) / _DAY_US
-        # In sixteenths, which add up exactly: the last transaction of a day counts as its end.
-        before, reached = reached, round(days * 16) / 16
-        return reached - before
-
-    return passed
-
-
-def _send(
-    job: _Job,
-    cluster: Cluster,
-    topics: Topics,
-    timeout: timedelta,
-    truth: Path | None = None,
-    *,
-    as_json: bool,
-) -> int | None:
-    """Send a job to its end or until told to stop, and report; a loss is no success.
-
-    Returns
-    -------
-    int or None
-        When the last entry that was sent was due, in event time, microseconds since the epoch.
-    """
-    began = time.monotonic()
-    events = labels = 0
-    last_us: int | None = None
-    with ExitStack() as stack:
-        stop = stack.enter_context(stop_requests())
-        delivery = Delivery(cluster, topics, lambda: datetime.now(UTC), stop, timeout)
-        lines = None if truth is None else stack.enter_context(truth.open("wb"))
-
-        def sent(part: Agenda) -> None:
-            nonlocal events, labels, last_us
-            if not len(part):
-                return
-            events += int(part.is_event.sum())
-            labels += int(part.is_label.sum())
-            last_us = int(part.due_us[-1])
-            advance(job.progress(part))
-            if job.position is not None:
-                job.position.note(last_us)
-            if lines is not None and isinstance(part.source, Days):
-                rows = part.row[part.kind == Kind.TRANSACTION]
-                lines.writelines(orjson.dumps(row) + b"\n" for row in part.source.truth(rows))
-                lines.flush()
-
-        with progress_bar(job.name, job.total) as advance:
-            send(job.agendas, job.pace, delivery, stop, sent=sent, limit_s=job.limit_s)
-            account = delivery.close()
-        if job.position is not None and not account.failed:
-            job.position.keep()
-    report = {
-        **asdict(account),
-        "events": events,
-        "labels": labels,
-        "until": None if last_us is None else from_us(last_us).isoformat(),
-        "seconds": round(time.monotonic() - began, 3),
-    }
-    if as_json:
-        click.echo(orjson.dumps(report))
-    else:
-        _show(report)
-    _refuse_loss(account)
-    return last_us
-
-
-def _refuse_loss(account: Account) -> None:
-    if account.failed:
-        raise NotAcknowledged(
-            f"{sum(account.failed.values()):,} records were not acknowledged: {account.failure}"
-        )
-
-
-def _show(report: dict[str, Any]) -> None:
-    for topic, count in sorted(report["acknowledged"].items()):
-        click.echo(f"{topic}: {count:,} acknowledged", err=True)
-    for topic, count in sorted(report["refused"].items()):
-        click.echo(f"{topic}: {count:,} refused, kept as dead letters", err=True)
-    if report["refusal"]:
-        click.echo(f"the first refusal: {report['refusal']}", err=True)
-    for topic, count in sorted(report["failed"].items()):
-        click.echo(f"{topic}: {count:,} NOT acknowledged", err=True)
-    rate = report["events"] / max(report["seconds"], 1e-9)
-    click.echo(
-        f"{report['events']:,} transactions in {report['seconds']:.1f} s ({rate:,.0f}/s), "
-        f"until {report['until'] or 'none was due'}",
-        err=True,
-    )
 
 
 if __name__ == "__main__":

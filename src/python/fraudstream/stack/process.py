@@ -59,6 +59,7 @@ class Service:
             self.start()
             self.wait_ready()
         except BaseException:
+            # Ctrl-C too: nobody else knows yet what has to be stopped.
             self.stop()
             raise
         return self
@@ -167,20 +168,13 @@ class Process(Service):
         return True
 
     def wait_ready(self, timeout_s: float = _READY_S) -> None:
-        """Wait until the program is ready; stop it if it does not get so.
+        """Wait until the program is ready.
 
         Raises
         ------
         ProcessFailed
             If it ends before that, or `timeout_s` pass; the last lines of its log are told.
         """
-        try:
-            self._await_ready(timeout_s)
-        except BaseException:
-            self.stop()
-            raise
-
-    def _await_ready(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while not self.is_ready():
             code = self.wait(_PROBE_S)

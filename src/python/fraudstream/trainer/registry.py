@@ -128,6 +128,7 @@ class Registry:
         try:
             yield run
         except BaseException:
+            # Ctrl-C too: a run that nobody works on must not stay open for ever.
             with self._answering():
                 self._client.set_terminated(run, "FAILED")
             raise
