@@ -11,7 +11,6 @@ thousandth of a second.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 from features.rows import Rows
@@ -24,6 +23,7 @@ import pyarrow as pa
 from fraudstream.features.history import Events
 from fraudstream.features.history import Moments
 from fraudstream.features.sets import HANDBOOK
+from fraudstream.features.windows import Whole
 from fraudstream.features.windows import features_throughout
 
 Columns = dict[str, npt.NDArray[np.float64]]
@@ -48,27 +48,21 @@ def names(days: int) -> tuple[str, str, str, str]:
 
 
 def fraudstream(rows: Rows, threads: int) -> Compute:
-    """Our engine: customers and terminals side by side, if there is more than one thread."""
+    """Our engine, pieces of whole customers and terminals side by side."""
     sequence = np.arange(len(rows))
-
-    def of_customers() -> Columns:
-        moments = Moments(
-            rows.customer, rows.time_us, sequence, rows.time_us, {"amount": rows.amount}
-        )
-        return features_throughout(HANDBOOK.over("card"), moments, Events.none())
-
-    def of_terminals() -> Columns:
-        known = {"is_fraud": rows.is_fraud}
-        labels = Events.ordered(rows.terminal, rows.time_us, rows.time_us, known)
-        moments = Moments(rows.terminal, rows.time_us, sequence, rows.time_us)
-        return features_throughout(HANDBOOK.over("merchant"), moments, labels)
-
-    def compute() -> Columns:
-        with ThreadPoolExecutor(min(threads, 2)) as pool:
-            first, second = pool.submit(of_customers), pool.submit(of_terminals)
-            return first.result() | second.result()
-
-    return compute
+    time_us = rows.time_us
+    histories = [
+        Whole(
+            HANDBOOK.over("card"),
+            Moments(rows.customer, time_us, sequence, time_us, {"amount": rows.amount}),
+        ),
+        Whole(
+            HANDBOOK.over("merchant"),
+            Moments(rows.terminal, time_us, sequence, time_us),
+            Events(rows.terminal, time_us, time_us, {"is_fraud": rows.is_fraud}),
+        ),
+    ]
+    return lambda: features_throughout(histories, threads=threads)
 
 
 def polars(rows: Rows, threads: int) -> Compute:

@@ -155,9 +155,9 @@ def main(
     matrices = {}
     for name in features:
         with stderr.status(f"computing the features of {SETS[name].name}"):
-            matrices[name] = replay(SETS[name], history.transactions, history.labels).astype(
-                np.float32
-            )
+            matrices[name] = replay(
+                SETS[name], history.transactions, history.labels, threads
+            ).astype(np.float32)
     with progress_bar("training", plan.fits()) as advance:
         rows = _rows(plan, history, matrices, advance)
     perfect = [

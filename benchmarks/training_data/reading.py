@@ -54,7 +54,8 @@ def measure(bootstrap_servers: str) -> dict[str, Any]:
         within = spans(cluster, topics.labels)
         labels = read_topic(cluster, topics.labels, within, decode_labels, lambda _: None)
     with stage("build"):
-        dataset = build(DEFAULT, transactions.columns, labels.columns)
+        threads = len(os.sched_getaffinity(0))
+        dataset = build(DEFAULT, transactions.columns, labels.columns, threads)
     totals = [sum(column) for column in zip(*stages.values(), strict=True)]
     return {
         "rows": len(dataset),

@@ -30,12 +30,12 @@ def columns(pairs):
 
 
 def test_events_are_ordered_by_key_time_and_arrival_and_their_values_with_them():
-    events = Events.ordered(
+    events = Events(
         np.array([2, 1, 1, 1]),
         np.array([5, 9, 9, 3]),
         np.array([0, 2, 1, 3]),
         {"amount": np.array([1.0, 2.0, 3.0, 4.0])},
-    )
+    ).in_order()
     assert len(events) == 4
     assert events.key.tolist() == [1, 1, 1, 2]
     assert events.arrival.tolist() == [3, 1, 2, 0]

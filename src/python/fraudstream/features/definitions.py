@@ -236,6 +236,13 @@ at least 10 s, since several partitions hold a merchant's events
         return max(self.window, self.reference or self.window) + self.delay
 
     @property
+    def columns(self) -> frozenset[str]:
+        """The columns that it reads of its history and of the transaction, by name."""
+        if self.statistic in {"distance_since_last_km", "speed_since_last_kmh"}:
+            return frozenset({"latitude", "longitude"})
+        return frozenset() if self.value is None else frozenset({self.value})
+
+    @property
     def is_of_labels(self) -> bool:
         """Whether it reads labels rather than transactions."""
         return self.key is not None and self.value == LABEL

@@ -44,7 +44,7 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Events:
-    """The history of some keys of one kind, sorted by key, time and arrival.
+    """The history of some keys of one kind, for who asks it `in_order`.
 
     Attributes
     ----------
@@ -62,27 +62,15 @@ class Events:
     def __len__(self) -> int:
         return len(self.key)
 
-    @classmethod
-    def ordered(
-        cls,
-        key: Int64,
-        time_us: Int64,
-        arrival: Int64,
-        values: Mapping[str, Column],
-    ) -> "Events":
-        """Build a history from events in any order.
+    def in_order(self) -> "Events":
+        """Return them by key, time and arrival.
 
         Events of one key, time and arrival, as cards of several partitions may have, are told
         apart by `values` ``["transaction"]``, if that is there: the order is then the same
         whatever order they are given in.
         """
-        order = chronological(key, time_us, arrival, values.get("transaction"))
-        return cls(
-            key.take(order),
-            time_us.take(order),
-            arrival.take(order),
-            {name: column.take(order) for name, column in values.items()},
-        )
+        order = chronological(self.key, self.time_us, self.arrival, self.values.get("transaction"))
+        return self.take(order)
 
     @classmethod
     def none(cls) -> "Events":
@@ -93,22 +81,28 @@ class Events:
         return cls(nothing, nothing, nothing, columns)
 
     def between(self, first: np.int64, last: np.int64) -> "Events":
-        """Return the events of the keys from `first` to `last`."""
+        """Return the events of the keys from `first` to `last`, of a history in order."""
         place = slice(
             int(self.key.searchsorted(first)), int(self.key.searchsorted(last, side="right"))
         )
-        return self._at(place)
-
-    def without(self, key: int) -> "Events":
-        """Return the events of all other keys."""
-        return self._at(np.flatnonzero(self.key != key))
-
-    def _at(self, place: slice | Int64) -> "Events":
         return Events(
             self.key[place],
             self.time_us[place],
             self.arrival[place],
             {name: column[place] for name, column in self.values.items()},
+        )
+
+    def without(self, key: int) -> "Events":
+        """Return the events of all other keys."""
+        return self.take(np.flatnonzero(self.key != key))
+
+    def take(self, places: Int64) -> "Events":
+        """Return those at some places, in that order."""
+        return Events(
+            self.key.take(places),
+            self.time_us.take(places),
+            self.arrival.take(places),
+            {name: column.take(places) for name, column in self.values.items()},
         )
 
 
@@ -140,9 +134,7 @@ class Moments:
     @property
     def is_chronological(self) -> bool:
         """Whether they lie by key and time, as `Events` do."""
-        key, time_us = self.key, self.time_us
-        later = (key[1:] > key[:-1]) | ((key[1:] == key[:-1]) & (time_us[1:] >= time_us[:-1]))
-        return bool(later.all())
+        return _is_sorted(self.key, self.time_us)
 
     def take(self, order: Int64) -> "Moments":
         """Return those at some places, in that order."""
@@ -287,20 +279,39 @@ def chronological(
     >>> chronological(np.array([7, 3, 7]), np.array([2, 9, 1]), np.array([0, 1, 2])).tolist()
     [1, 2, 0]
     """
-    by_time = np.lexsort((arrival, time_us))
-    # A sort of plain integers is several times faster than one that has to tell where each lay.
-    bits = len(key).bit_length()
-    number = key.take(by_time)
-    if len(key) and int(number.max()) - int(number.min()) >> (62 - bits):
-        number, _ = pd.factorize(number, sort=True)
-    elif len(key):
-        number = number - number.min()
-    place = as_int64(number) << bits | np.arange(len(key))
-    place.sort()
-    order = by_time.take(place & ((1 << bits) - 1))
+    if _is_sorted(time_us, arrival):
+        order = _stable_order(key)
+    else:
+        by_time = np.lexsort((arrival, time_us))
+        order = by_time.take(_stable_order(key.take(by_time)))
     if transaction is None:
         return order
     return _untied(order, (as_int64(transaction), arrival, time_us, key))
+
+
+def _is_sorted(first: Int64, second: Int64) -> bool:
+    """Tell whether rows lie by one column, and by another where that is the same."""
+    later = (first[1:] > first[:-1]) | ((first[1:] == first[:-1]) & (second[1:] >= second[:-1]))
+    return bool(later.all())
+
+
+def _stable_order(key: Int64) -> Int64:
+    """Return the order by key; of equal keys, the earlier first."""
+    if len(key) == 0:
+        return np.zeros(0, dtype=np.int64)
+    lowest = key.min()
+    if int(key.max()) - int(lowest) < _DIGIT:
+        return np.argsort((key - lowest).astype(np.uint16), kind="stable")
+    # Numbers of 16 bits are sorted digit by digit, in a fifth of the time that others take.
+    number, names = pd.factorize(key, sort=True)
+    order = np.argsort((number % _DIGIT).astype(np.uint16), kind="stable")
+    if len(names) > _DIGIT:
+        high = (number // _DIGIT).astype(np.uint16).take(order)
+        order = order.take(np.argsort(high, kind="stable"))
+    return order
+
+
+_DIGIT = 1 << 16
 
 
 def _untied(order: Int64, columns: tuple[Int64, ...]) -> Int64:

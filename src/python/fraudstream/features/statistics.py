@@ -88,7 +88,8 @@ def _ratio_to_trimmed_mean(view: View, window: timedelta, value: str) -> Float64
 
 def _rate(view: View, window: timedelta, value: str, smoothing: float) -> Float64:
     count, total = view.counts_and_sums(window, value)
-    return np.nan_to_num(_divide(total / FIXED_POINT, count + smoothing))
+    divisor = count + smoothing
+    return np.divide(total / FIXED_POINT, divisor, out=np.zeros(len(count)), where=divisor > 0)
 
 
 def _min(view: View, window: timedelta, value: str) -> Float64:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +25,8 @@ from fraudstream.features.history import Line
 from fraudstream.features.history import Moments
 from fraudstream.features.history import as_float64
 from fraudstream.features.history import as_int64
+from fraudstream.features.history import running_maximum
+from fraudstream.features.places import Places
 
 #: Sums are kept in integers of a millionth.
 FIXED_POINT = 1_000_000
@@ -55,15 +58,22 @@ class Finder:
         self._begins = np.append(begins, 0)
         self._row = np.cumsum(starts) - 1
         self._times = Line.of(events.time_us, len(begins), reach // timedelta(microseconds=1))
-        self._places = self._times.place(self._row, events.time_us)
-        self._arrivals = Line.of(events.arrival, len(begins))
-        highest = np.maximum.accumulate(self._arrivals.place(self._row, events.arrival))
-        #: For each position but a key's first, the latest arrival of the key's events before it.
-        self.highest_before = np.zeros(n + 1, dtype=np.int64)
-        self.highest_before[1:] = self._arrivals.value(self._row, highest)
+        self._places = Places(self._times.place(self._row, events.time_us))
+        came_in_order = (events.arrival[1:] >= events.arrival[:-1]) | starts[1:]
+        #: Whether each key's events arrived in the order of their times.
+        self.in_order = bool(came_in_order.all())
+
+    @cached_property
+    def highest_before(self) -> Int64:
+        """For each position but a key's first, the latest arrival of the key's events before it."""
+        highest = np.zeros(len(self.events) + 1, dtype=np.int64)
+        highest[1:] = running_maximum(self._row, self.events.arrival)
+        return highest
 
     def rows_of(self, keys: Int64) -> Int64:
         """Return the number of each of some sorted keys, or -1 for one without history."""
+        if keys is self.events.key:
+            return self._row
         if len(self._keys) == 0 or len(keys) == 0:
             return np.full(len(keys), -1)
         begins = np.append(np.flatnonzero(keys[1:] != keys[:-1]) + 1, 0)
@@ -87,18 +97,18 @@ class Finder:
 
         def less(span_us: int) -> Int64:
             if span_us <= self._times.margin:
-                return self._places.searchsorted(place - span_us, side="right")
-            earlier = self._times.place(key_row, time_us - span_us)
-            return self._places.searchsorted(earlier, side="right")
+                return self._places.first_after(place - span_us)
+            return self._places.first_after(self._times.place(key_row, time_us - span_us))
 
         return less
 
     def first_never_arrived(self, key_row: Int64, horizon: Int64) -> Int64:
         """Return the position in each key from which on none had arrived by its horizon."""
-        places = self._arrivals.place(self._row, self.events.arrival)
+        line = Line.of(self.events.arrival, len(self._keys))
+        places = line.place(self._row, self.events.arrival)
         # From the end, the lowest arrival of each key so far.
         lowest = np.minimum.accumulate(places[::-1])[::-1]
-        return lowest.searchsorted(self._arrivals.place(key_row, horizon), side="right")
+        return lowest.searchsorted(line.place(key_row, horizon), side="right")
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ class Range:
     end: Int64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Term:
     """What each event adds to a total, and all of it summed up so far."""
 
@@ -151,13 +161,18 @@ class View:
         self.end = _without_tail(begin, end, self.events.arrival, self.horizon)
         #: Whether any event of the key lies before the end.
         self.any = self.end > begin
-        #: Whether all of them had arrived.
-        self.settled = ~self.any | (finder.highest_before.take(self.end) <= self.horizon)
+        #: Whether all of them had arrived. Where they came in order, they had if the last had.
+        self.settled = (
+            np.ones(len(moments), dtype=bool)
+            if finder.in_order
+            else ~self.any | (finder.highest_before.take(self.end) <= self.horizon)
+        )
         self._unsettled = np.flatnonzero(~self.settled)
         self._ranges: dict[timedelta, Range] = {}
         #: Medians by window and value, kept for the statistics that build on them.
         self.medians: dict[tuple[timedelta, str], Float64] = {}
         self._terms: dict[str, tuple[_Term | None, _Term]] = {}
+        self._at_end: dict[_Term, Int64] = {}
 
     @staticmethod
     def horizon_of(moments: Moments, feature: Feature) -> Int64:
@@ -211,7 +226,9 @@ class View:
         if term is None:
             total = place.end - place.start
         else:
-            total = term.so_far.take(place.end) - term.so_far.take(place.start)
+            if term not in self._at_end:
+                self._at_end[term] = term.so_far.take(self.end)
+            total = self._at_end[term] - term.so_far.take(place.start)
         for rows, members in self.members(window, self._unsettled):
             total[rows] = members.count if term is None else members.add(term.each)
         return total
@@ -345,7 +362,9 @@ def _positions(start: Int64, end: Int64) -> Iterator[tuple[Int64, Int64, Int64]]
 def _prefix(column: Int64) -> Int64:
     # Integers wrap around and differences come out right all the same: only a window's own sum
     # has to fit.
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(column)])
+    so_far = np.zeros(len(column) + 1, dtype=np.int64)
+    np.cumsum(column, out=so_far[1:])
+    return so_far
 
 
 def _runs(values: Int64) -> Iterator[tuple[int, int]]:

@@ -16,13 +16,19 @@ cannot give, look at the window's members one by one. Late, duplicated and out-o
 therefore change speed, never numbers.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from dataclasses import field
 from datetime import timedelta
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
+from fraudstream.features.definitions import LABEL
 from fraudstream.features.definitions import MOST_EVENTS
 from fraudstream.features.definitions import OF_TRANSACTION
 from fraudstream.features.definitions import Feature
@@ -73,6 +79,8 @@ def features_at(
     dict
         ``float64`` columns of the moments' length by feature name; nan where there is no value.
     """
+    if all(feature.statistic in OF_TRANSACTION for feature in features):
+        return {feature.name: of_transaction(feature, moments) for feature in features}
     if not moments.is_chronological:
         order = chronological(moments.key, moments.time_us, moments.sequence)
         found = features_at(features, transactions, labels, moments.take(order), most_events)
@@ -96,68 +104,114 @@ def features_at(
     return columns
 
 
-def features_throughout(
-    features: Sequence[Feature],
-    transactions: Moments,
-    labels: Events,
-    most_events: int = MOST_EVENTS,
-) -> dict[str, Float64]:
-    """Compute the features of one key for every transaction of a whole history.
+@dataclass(frozen=True)
+class Whole:
+    """All that is known of the keys of one kind, and what is asked of it.
 
-    Parameters
+    Attributes
     ----------
-    features, labels, most_events
-        As of `features_at`.
+    features
+        Features that share one key; ``None`` needs no history.
     transactions
         All there are, without copies, in any order. What has no key (`ABSENT`) is nobody's
         history, and has none.
+    labels
+        All there are, in any order.
+    """
+
+    features: Sequence[Feature]
+    transactions: Moments
+    labels: Events = field(default_factory=Events.none)
+
+
+def features_throughout(
+    histories: Sequence[Whole],
+    most_events: int = MOST_EVENTS,
+    threads: int = 1,
+    advance: Callable[[float], None] = lambda share: None,
+) -> dict[str, Float64]:
+    """Compute features for every transaction of whole histories.
+
+    Parameters
+    ----------
+    histories
+        One a key, of the same transactions in the same order.
+    most_events
+        See `FeatureSet`.
+    threads
+        How many pieces are worked on side by side. Numbers do not depend on it.
+    advance
+        Is told of each piece that is done, as its share of the whole.
 
     Returns
     -------
     dict
-        As of `features_at`, in the order of `transactions`.
+        As of `features_at`, in the order of the transactions.
 
     Examples
     --------
     >>> key, time_us = np.array([1, 1, 2]), np.array([0, 5_000_000, 9_000_000])
     >>> paid = Moments(key, time_us, np.arange(3), time_us, {"amount": np.array([3.0, 4.0, 5.0])})
     >>> spent = Feature("card", "amount", "sum", timedelta(hours=1), include_current=True)
-    >>> features_throughout([spent], paid, Events.none())[spent.name].tolist()
+    >>> features_throughout([Whole([spent], paid)])[spent.name].tolist()
     [3.0, 7.0, 5.0]
     """
-    if all(feature.statistic in OF_TRANSACTION for feature in features):
-        return features_at(features, Events.none(), labels, transactions, most_events)
-    is_of_card = any(feature.key == "card" for feature in features)
-    arrival = transactions.sequence if is_of_card else transactions.clock_us
-    order = chronological(
-        transactions.key, transactions.time_us, arrival, transactions.values.get("transaction")
-    )
-    key = transactions.key.take(order)
     # Row by row, since one write of a row is faster than one of each of its columns.
-    matrix = np.empty((len(order), len(features)))
-    for begin, stop in _blocks(key):
-        moments = transactions.take(order[begin:stop])
-        history = Events(
-            moments.key,
-            moments.time_us,
-            moments.sequence if is_of_card else moments.clock_us,
-            moments.values,
+    matrices = [np.empty((len(whole.transactions), len(whole.features))) for whole in histories]
+    rows = sum(len(matrix) for matrix in matrices)
+    with ThreadPoolExecutor(threads) as pool:
+        for matrix, pieces in zip(matrices, pool.map(_pieces, histories), strict=True):
+            for done in pool.map(partial(_fill, matrix, most_events), pieces):
+                advance(done / rows)
+    return {
+        feature.name: matrix[:, column]
+        for matrix, whole in zip(matrices, histories, strict=True)
+        for column, feature in enumerate(whole.features)
+    }
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some rows of whole keys, with these keys: what is at work at once fits into a cache."""
+
+    whole: Whole
+    rows: Int64
+    key: Int64
+    labels: Events
+
+
+def _pieces(whole: Whole) -> list[_Piece]:
+    transactions = whole.transactions
+    if all(feature.statistic in OF_TRANSACTION for feature in whole.features):
+        key = order = np.arange(len(transactions))
+    else:
+        order = chronological(
+            transactions.key,
+            transactions.time_us,
+            _arrival(whole),
+            transactions.values.get("transaction"),
         )
-        known = labels.between(key[begin], key[stop - 1])
-        if (moments.key == ABSENT).any():
-            history, known = history.without(ABSENT), known.without(ABSENT)
-        found = features_at(features, history, known, moments, most_events)
-        _write_rows(matrix, order[begin:stop], np.column_stack([*found.values()]))
-    return {feature.name: matrix[:, column] for column, feature in enumerate(features)}
+        key = transactions.key.take(order)
+    labels = whole.labels.in_order()
+    return [
+        _Piece(
+            whole,
+            order[begin:stop],
+            key[begin:stop],
+            labels.between(key[begin], key[stop - 1]),
+        )
+        for begin, stop in _blocks(key)
+    ]
 
 
-def _write_rows(matrix: Float64, rows: Int64, values: Float64) -> None:
-    whole = np.dtype((np.void, matrix.shape[1] * matrix.itemsize))
-    matrix.view(whole)[rows, 0] = values.view(whole)[:, 0]
+def _arrival(whole: Whole) -> Int64:
+    """Return in which order the transactions came, as who looks at them sees it."""
+    of_own_card = any(feature.is_of_own_card for feature in whole.features)
+    return whole.transactions.sequence if of_own_card else whole.transactions.clock_us
 
 
 def _blocks(key: Int64) -> Iterator[tuple[int, int]]:
-    """Yield where pieces of whole keys begin and end: what is at work at once fits into a cache."""
+    """Yield where pieces of whole keys begin and end."""
     begin = 0
     while begin < len(key):
         last = key[min(begin + _ROWS_AT_ONCE, len(key)) - 1]
@@ -166,12 +220,47 @@ def _blocks(key: Int64) -> Iterator[tuple[int, int]]:
         begin = stop
 
 
+def _fill(matrix: Float64, most_events: int, piece: _Piece) -> int:
+    """Compute the features of a piece, put them in their places, and return of how many rows."""
+    features, transactions = piece.whole.features, piece.whole.transactions
+    read = {name for feature in features for name in feature.columns}
+    arrival = _arrival(piece.whole).take(piece.rows)
+    by_clock = any(feature.key and not feature.is_of_own_card for feature in features)
+    moments = Moments(
+        piece.key,
+        transactions.time_us.take(piece.rows),
+        # Of the two, only what is looked at is worth the time.
+        arrival,
+        transactions.clock_us.take(piece.rows) if by_clock else arrival,
+        {
+            name: column.take(piece.rows)
+            for name, column in transactions.values.items()
+            if name in read
+        },
+    )
+    history = Events(moments.key, moments.time_us, arrival, moments.values)
+    known = piece.labels
+    if piece.key[0] <= ABSENT <= piece.key[-1]:
+        history, known = history.without(ABSENT), known.without(ABSENT)
+    found = features_at(features, history, known, moments, most_events)
+    values = np.column_stack([*found.values()])
+    whole_row = np.dtype((np.void, matrix.shape[1] * matrix.itemsize))
+    matrix.view(whole_row)[piece.rows, 0] = values.view(whole_row)[:, 0]
+    return len(piece.rows)
+
+
 def assemble(feature_set: FeatureSet, columns: dict[str, Float64]) -> Float64:
     """Return the matrix of a feature set, shape (n, features), from columns by name."""
     return np.column_stack([columns[name] for name in feature_set.names])
 
 
-def replay(feature_set: FeatureSet, transactions: pa.Table, labels: pa.Table) -> Float64:
+def replay(
+    feature_set: FeatureSet,
+    transactions: pa.Table,
+    labels: pa.Table,
+    threads: int = 1,
+    advance: Callable[[float], None] = lambda share: None,
+) -> Float64:
     """Compute the features of a whole topic, each row as the stream would have seen it.
 
     Parameters
@@ -180,6 +269,8 @@ def replay(feature_set: FeatureSet, transactions: pa.Table, labels: pa.Table) ->
         Which features.
     transactions, labels
         Decoded columns (`fraudstream.schema.decoding`) with ``partition`` and ``offset``.
+    threads, advance
+        As of `features_throughout`.
 
     Returns
     -------
@@ -203,18 +294,18 @@ def replay(feature_set: FeatureSet, transactions: pa.Table, labels: pa.Table) ->
 
     kept = {name: column[first] for name, column in values.items()}
     told = {name: column[first_label] for name, column in known.items()}
-    columns: dict[str, Float64] = {}
+    of_label = {name: told[name] for name in ("transaction", LABEL)}
+    histories = []
     for key in dict.fromkeys(feature.key for feature in feature_set.features):
         whose = key or "card"
-        known_by = told.get(whose)
-        columns |= features_throughout(
-            feature_set.over(key),
-            Moments(as_int64(kept[whose]), time_us[first], offset[first], clock_us[first], kept),
-            Events.none()
-            if known_by is None
-            else Events.ordered(
-                as_int64(known_by), known_us[first_label], label_clock_us[first_label], told
-            ),
-            feature_set.most_events,
+        moments = Moments(
+            as_int64(kept[whose]), time_us[first], offset[first], clock_us[first], kept
         )
+        labels = Events.none()
+        if whose in told:
+            labels = Events(
+                as_int64(told[whose]), known_us[first_label], label_clock_us[first_label], of_label
+            )
+        histories.append(Whole(feature_set.over(key), moments, labels))
+    columns = features_throughout(histories, feature_set.most_events, threads, advance)
     return assemble(feature_set, columns).take(copy_of, axis=0)

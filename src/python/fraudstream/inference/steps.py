@@ -118,11 +118,9 @@ def layout_of(feature_set: FeatureSet, key: str) -> Layout:
     >>> layout_of(FeatureSet("x", 1, (Feature("card", "amount", "mean", timedelta(1)),)), "card")
     Layout(numbers=('amount',), identities=())
     """
-    values = {f.value for f in feature_set.over(key) if f.value and not f.is_of_labels}
-    numbers = values - IDENTITIES
-    if any(f.statistic.endswith(("_km", "_kmh")) for f in feature_set.over(key)):
-        numbers |= {"latitude", "longitude"}
-    return Layout(tuple(sorted(numbers)), tuple(sorted(values & IDENTITIES)))
+    own = (feature for feature in feature_set.over(key) if not feature.is_of_labels)
+    columns = {name for feature in own for name in feature.columns}
+    return Layout(tuple(sorted(columns - IDENTITIES)), tuple(sorted(columns & IDENTITIES)))
 
 
 def card_step(

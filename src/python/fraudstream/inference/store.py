@@ -103,7 +103,7 @@ class Layout:
 
     def events(self, records: Records) -> Events:
         """Return records as the history that the features read."""
-        return Events.ordered(
+        return Events(
             records["key"].copy(),
             records["time_us"].copy(),
             records["arrival"].copy(),
@@ -111,7 +111,7 @@ class Layout:
                 name: records[name].copy()
                 for name in ("transaction", *self.numbers, *self.identities)
             },
-        )
+        ).in_order()
 
 
 class Store(Protocol):

@@ -1,5 +1,6 @@
 """From topics to rows that a model can be trained and judged on, point in time."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -123,7 +124,13 @@ class Split:
     end_us: int
 
 
-def build(feature_set: FeatureSet, transactions: pa.Table, labels: pa.Table) -> Dataset:
+def build(
+    feature_set: FeatureSet,
+    transactions: pa.Table,
+    labels: pa.Table,
+    threads: int = 1,
+    advance: Callable[[float], None] = lambda share: None,
+) -> Dataset:
     """Compute the features and join the labels of decoded records.
 
     Parameters
@@ -132,6 +139,8 @@ def build(feature_set: FeatureSet, transactions: pa.Table, labels: pa.Table) -> 
         Which features.
     transactions, labels
         `Topic.columns` of the two topics.
+    threads, advance
+        As of `fraudstream.features.windows.replay`.
 
     Returns
     -------
@@ -139,7 +148,7 @@ def build(feature_set: FeatureSet, transactions: pa.Table, labels: pa.Table) -> 
         Of repeated transactions, and of repeated labels, the first to arrive counts, as it does in
         the stream. A label without its transaction is left out.
     """
-    features = replay(feature_set, transactions, labels)
+    features = replay(feature_set, transactions, labels, threads, advance)
     joined = join(transactions, labels)
     first = joined.first
     duplicates = len(features) - len(first)

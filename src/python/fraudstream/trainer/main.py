@@ -207,7 +207,7 @@ def train(
     registry = Registry(tracking_uri, model_name)
     registry.check()
     with _timed(seconds, "read"):
-        dataset, source = _read(cluster, topics)
+        dataset, source = _read(cluster, topics, threads)
     parts = split(dataset, label_delay, validation, warm_up, window)
     settings = Settings(seed=seed, epochs=epochs)
     parameters = {
@@ -512,7 +512,7 @@ def models(tracking_uri: str, model_name: str, as_json: bool, debug: bool) -> No
     Console().print(table)
 
 
-def _read(cluster: Cluster, topics: Topics) -> "tuple[Dataset, dict[str, Any]]":
+def _read(cluster: Cluster, topics: Topics, threads: int) -> "tuple[Dataset, dict[str, Any]]":
     from fraudstream.schema.decoding import decode_labels
     from fraudstream.schema.decoding import decode_transactions
     from fraudstream.trainer.dataset import build
@@ -522,8 +522,14 @@ def _read(cluster: Cluster, topics: Topics) -> "tuple[Dataset, dict[str, Any]]":
         cluster, {topics.transactions: decode_transactions, topics.labels: decode_labels}
     )
     transactions, labels = read[topics.transactions], read[topics.labels]
-    with stderr.status("computing features"):
-        dataset = build(DEFAULT, transactions.columns, labels.columns)
+    with progress_bar("computing features, percent", 100) as advance:
+        dataset = build(
+            DEFAULT,
+            transactions.columns,
+            labels.columns,
+            threads,
+            lambda share: advance(100 * share),
+        )
     return dataset, {
         "offsets": offsets(read),
         "duplicates": dataset.duplicates,
