@@ -207,6 +207,25 @@ def test_scores_and_dead_letters_go_out_to_their_topics(settings, model, tmp_pat
     assert by_topic.get(TOPICS.predicted, []) == alerts
 
 
+def test_no_card_number_is_handed_on(settings):
+    values = [
+        transaction(0, "pan:4111111111111111"),
+        transaction(1).replace(b'"amount":11.0', b'"amount":4111111111111111'),
+        b"\xff 4111 1111 1111 1111 {",
+        None,
+        transaction(2),
+    ]
+    handed = [*rows(first_task(settings, 0), records(values))]
+    handed += rows(first_task(settings, 0), records(values, TOPICS.labels))
+    refused = [row for row in handed if row["kind"] == REJECTED]
+    assert [row["offset"] for row in refused] == [0, 1, 2, 3, 0, 1, 2, 3, 4]
+    assert "card_id: expected no card number" in refused[0]["reason"]
+    assert "amount: expected no card number" in refused[1]["reason"]
+    assert refused[2]["original"] == b"\xff **** **** **** 1111 {"
+    assert refused[3]["original"] is None
+    assert b"411111" not in b"".join(row["original"] or b"" for row in handed)
+
+
 def test_a_merchant_cannot_be_named_into_the_labels_of_another(tmp_path):
     store = EmbeddedStore(tmp_path)
     names = ["m1", "label:m1", "m1:labels", "m1.labels", "m1-labels", "m1_labels"]

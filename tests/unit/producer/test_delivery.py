@@ -57,6 +57,22 @@ def test_transactions_and_labels_go_to_their_topics_keyed_by_card(
     assert (account.refused, account.failed, account.failure) == ({}, {}, None)
 
 
+def test_a_card_number_in_a_dead_letter_is_masked(
+    delivery: Delivery, client: RecordingProducer
+) -> None:
+    documents = [
+        transaction(card_id="pan:4111-1111-1111-1111"),
+        transaction(amount=4111111111111111),
+    ]
+    assert delivery.deliver(documents, [False, False]) == 2
+    assert [topic for topic, _, _ in client.records] == [_TOPICS.dead_letters] * 2
+    letters = [orjson.loads(value) for _, value, _ in client.records]
+    assert [letter["reason"].split(":")[0] for letter in letters] == ["card_id", "amount"]
+    first, second = (base64.b64decode(letter["original"]) for letter in letters)
+    assert b'"card_id": "pan:****-****-****-1111"' in first
+    assert b'"amount": ************1111' in second
+
+
 def test_delivery_is_idempotent_and_waits_for_all_replicas(client: RecordingProducer) -> None:
     assert client.config["enable.idempotence"] is True
     assert client.config["acks"] == "all"

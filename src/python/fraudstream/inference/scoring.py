@@ -71,9 +71,40 @@ def results(
     return pa.concat_tables(
         [
             _predictions(feature_set, bundle, transactions, matrix, scores, to, share_of_features),
-            _dead_letters(of_kind(rows, REJECTED), to),
+            dead_letters(of_kind(rows, REJECTED), to),
         ]
     )
+
+
+def dead_letters(rejected: pa.Table, to: Destinations) -> pa.Table:
+    """Return, as `OUTGOING`, the dead letters of rejected records.
+
+    Parameters
+    ----------
+    rejected
+        The rejected among `fraudstream.inference.steps.HANDED_ON`.
+    to
+        Where results go.
+    """
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    documents = [
+        orjson.dumps(
+            {
+                "stage": "inference",
+                "reason": row["reason"] + _cut(row["original"] or b""),
+                "original": base64.b64encode((row["original"] or b"")[:_MOST_ORIGINAL]).decode(),
+                "topic": row["topic"],
+                "partition": row["partition"],
+                "offset": row["offset"],
+                "failed_at": now,
+            }
+        )
+        for row in rejected.select(
+            ["reason", "original", "topic", "partition", "offset"]
+        ).to_pylist()
+    ]
+    keys = [None] * len(documents)
+    return pa.table([[to.dead_letters] * len(documents), keys, documents], schema=OUTGOING)
 
 
 # --- documents -----------------------------------------------------------------------------------
@@ -145,28 +176,6 @@ def _predictions(
         0, OUTGOING.field("topic"), pa.array([to.predicted] * len(alerts), pa.string())
     )
     return pa.concat_tables([every, flagged])
-
-
-def _dead_letters(rejected: pa.Table, to: Destinations) -> pa.Table:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    documents = [
-        orjson.dumps(
-            {
-                "stage": "inference",
-                "reason": row["reason"] + _cut(row["original"] or b""),
-                "original": base64.b64encode((row["original"] or b"")[:_MOST_ORIGINAL]).decode(),
-                "topic": row["topic"],
-                "partition": row["partition"],
-                "offset": row["offset"],
-                "failed_at": now,
-            }
-        )
-        for row in rejected.select(
-            ["reason", "original", "topic", "partition", "offset"]
-        ).to_pylist()
-    ]
-    keys = [None] * len(documents)
-    return pa.table([[to.dead_letters] * len(documents), keys, documents], schema=OUTGOING)
 
 
 def _cut(original: bytes) -> str:

@@ -42,6 +42,7 @@ from fraudstream.inference.store import Layout
 from fraudstream.inference.store import PartitionStore
 from fraudstream.inference.store import Store
 from fraudstream.inference.store import bucket_of
+from fraudstream.schema.card_numbers import masked
 from fraudstream.schema.decoding import Decoded
 from fraudstream.schema.timestamps import duration_us
 
@@ -83,7 +84,7 @@ HANDED_ON = pa.schema(
         ("features", pa.list_(pa.float64())),
         # Labels.
         ("is_fraud", pa.bool_()),
-        # Rejected records.
+        # Rejected records; a card number is masked before it is handed on.
         ("original", pa.binary()),
         ("reason", pa.string()),
     ]
@@ -485,7 +486,7 @@ def _rejected(
         "topic": [place[0]] * len(rows),
         "partition": np.full(len(rows), place[1]),
         "offset": offsets[rows],
-        "original": originals,
+        "original": [None if value is None else masked(value) for value in originals],
         "reason": [rejection.reason for rejection in decoded.rejections],
     }
     return _table(pa.table({"kind": pa.nulls(len(rows))}), handed)

@@ -22,6 +22,7 @@ import orjson
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 from fraudstream.kafka.topics import reason
+from fraudstream.schema.card_numbers import masked
 from fraudstream.schema.timestamps import format_us
 from fraudstream.schema.timestamps import to_us
 from fraudstream.schema.validation import LABEL
@@ -221,7 +222,8 @@ def dead_letter(
     topic
         Where it would have gone.
     document
-        The document; the letter keeps its JSON text, with ``NaN`` for what JSON cannot say.
+        The document; the letter keeps its JSON text, with ``NaN`` for what JSON cannot say, and
+        with a card number masked.
     reason
         What was expected, and what came.
     failed_at
@@ -237,7 +239,7 @@ def dead_letter(
     return {
         "stage": "producer",
         "reason": reason,
-        "original": base64.b64encode(json.dumps(document).encode()).decode(),
+        "original": base64.b64encode(masked(json.dumps(document).encode())).decode(),
         "topic": topic,
         "partition": None,
         "offset": None,

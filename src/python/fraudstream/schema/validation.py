@@ -15,12 +15,17 @@ import jsonschema
 import jsonschema_rs
 import orjson
 
+from fraudstream.schema.card_numbers import holds_card_number
+
 TRANSACTION = "transaction.v1"
 LABEL = "label.v1"
 PREDICTION = "prediction.v2"
 #: What was written before reasons had sentences; a topic may still hold it.
 EARLIER_PREDICTION = "prediction.v1"
 DEAD_LETTER = "dead_letter.v1"
+
+#: What others write. In it, a field that looks like a card number is refused.
+_INCOMING = (TRANSACTION, LABEL)
 
 _SHOWN_CHARACTERS = 180
 _CARD_NUMBER = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
@@ -53,7 +58,10 @@ def load_schema(name: str) -> dict[str, Any]:
 
 
 class Validator:
-    """Checks documents against one schema, formats included.
+    """Checks documents against one schema, formats included, and for card numbers.
+
+    What looks like a card number is refused in transactions and labels, whatever the field: see
+    `fraudstream.schema.card_numbers`.
 
     Parameters
     ----------
@@ -76,15 +84,22 @@ class Validator:
         self._explaining = jsonschema.Draft202012Validator(
             schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
         )
-        #: Whether a document (a ``dict`` as JSON gives it) is valid. About a microsecond.
-        self.is_valid = self._compiled.is_valid
+        self._is_incoming = name in _INCOMING
+
+    def is_valid(self, document: object) -> bool:
+        """Return whether a document (a ``dict`` as JSON gives it) is valid, in microseconds."""
+        return self._compiled.is_valid(document) and not (
+            self._is_incoming and holds_card_number(document)
+        )
 
     def explain(self, document: object) -> str | None:
         """Return why `document` is invalid, in one line, or ``None`` if it is valid.
 
         The text is cut to 180 characters; a run of digits that could be a card number is left out.
         """
-        if self.is_valid(document):
+        if self._is_incoming and (place := _card_number_in(document)):
+            return f"{place}: expected no card number, got what looks like one"
+        if self._compiled.is_valid(document):
             return None
         error = jsonschema.exceptions.best_match(self._explaining.iter_errors(document))
         if error is None:
@@ -120,6 +135,17 @@ class Validator:
 def validator(name: str) -> Validator:
     """Return the shared `Validator` of a schema; compiling one takes milliseconds."""
     return Validator(name)
+
+
+def _card_number_in(document: object) -> str | None:
+    """Return which field of a document looks like a card number; ``None`` where none does."""
+    if not holds_card_number(document):
+        return None
+    if isinstance(document, dict):
+        for name, value in document.items():
+            if not holds_card_number(name) and holds_card_number(value):
+                return _shorten(name)
+    return "the document"
 
 
 def _shorten(text: str) -> str:
