@@ -108,6 +108,7 @@ def test_a_reason_is_one_short_line() -> None:
     assert reason is not None
     assert len(reason) < 250
     assert "\n" not in reason
+    assert reason.endswith("is not one of ['card_present', 'online', 'atm', None]")
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,12 @@ def test_a_reason_is_one_short_line() -> None:
         (b"\xff", "expected a JSON document"),
         (b"[]", "is not of type 'object'"),
         (b"{}", "is a required property"),
+        (b"[" * 2_000, "expected a JSON document"),
+        *((b'{"amount":' + b"[" * n + b"]" * n + b"}", "nested too deeply") for n in (300, 1_000)),
+        (
+            b"[" * 1_000 + b"4111111111111111" + b"]" * 1_000,
+            "the document: expected no card number",
+        ),
     ],
 )
 def test_a_record_that_is_no_document_is_refused(value: bytes | None, reason: str) -> None:

@@ -23,7 +23,7 @@ _GROUP_LENGTHS = range(3, 7)
 _MOST_GROUPS = _LENGTHS[-1] // _GROUP_LENGTHS[0]
 _NUMBERS = range(10 ** (_LENGTHS[0] - 1), 10 ** _LENGTHS[-1])
 _SHOWN = 4
-_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
 
 
 def holds_card_number(value: object) -> bool:
@@ -69,14 +69,15 @@ def masked(original: bytes) -> bytes:
     text = _ESCAPE.sub(_written_out, original) if b"\\" in original else original
     seen = _ESCAPE.sub(_blanked, text) if b"\\" in text else text
     hidden = bytearray(text)
-    for digits in _card_numbers(seen, is_json=True):
+    for begin, end in _card_numbers(seen, is_json=True):
+        digits = [place for place in range(begin, end) if text[place : place + 1].isdigit()]
         for place in digits[:-_SHOWN]:
             hidden[place] = ord("*")
     return original if hidden == text else bytes(hidden)
 
 
-def _card_numbers(text: bytes, is_json: bool = False) -> Iterator[list[int]]:
-    """Yield the places of the digits of each card number; two may share some of them."""
+def _card_numbers(text: bytes, is_json: bool = False) -> Iterator[tuple[int, int]]:
+    """Yield where each card number begins and ends; two may share some of their digits."""
     quotes = counted = 0
     for run in _RUN.finditer(text):
         begin, end = run.span()
@@ -93,28 +94,27 @@ def _card_numbers(text: bytes, is_json: bool = False) -> Iterator[list[int]]:
             yield from _beginning_with(text, groups[first : first + _MOST_GROUPS])
 
 
-def _beginning_with(text: bytes, groups: list[tuple[int, int]]) -> Iterator[list[int]]:
-    """Yield the places of the digits of the card numbers that begin with the first group."""
-    (begin, end), *others = groups
-    places = list(range(begin, end))
-    if _is_card_number(text, places):
-        yield places
-    for begin, end in others if len(places) in _GROUP_LENGTHS else ():
+def _beginning_with(text: bytes, groups: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield where the card numbers begin and end that begin with the first group."""
+    start, end = groups[0]
+    length = end - start
+    if _is_card_number(text[start:end]):
+        yield start, end
+    for begin, end in groups[1:] if length in _GROUP_LENGTHS else ():
         if end - begin not in _GROUP_LENGTHS:
             return
-        places = [*places, *range(begin, end)]
-        if _is_card_number(text, places):
-            yield places
+        length += end - begin
+        if length in _LENGTHS and _is_card_number(text[start:end].translate(None, b" -")):
+            yield start, end
 
 
-def _is_card_number(text: bytes, places: list[int]) -> bool:
-    if len(places) not in _LENGTHS:
+def _is_card_number(digits: bytes) -> bool:
+    if len(digits) not in _LENGTHS or not _ISSUED.match(digits):
         return False
-    digits = bytes(text[place] for place in places)
-    if not _ISSUED.match(digits):
-        return False
-    numbers = [digit - ord("0") for digit in reversed(digits)]
-    return (sum(numbers[::2]) + sum(_DOUBLED[number] for number in numbers[1::2])) % 10 == 0
+    # By Luhn's check: from the right, every second digit counts double.
+    backwards = digits[::-1]
+    total = sum(backwards[::2]) + sum(backwards[1::2].translate(_DOUBLED))
+    return (total - ord("0") * len(digits)) % 10 == 0
 
 
 def _is_fraction(text: bytes, begin: int) -> bool:

@@ -27,7 +27,8 @@ DEAD_LETTER = "dead_letter.v1"
 #: What others write. In it, a field that looks like a card number is refused.
 _INCOMING = (TRANSACTION, LABEL)
 
-_SHOWN_CHARACTERS = 180
+# Of a long text, so much of its beginning and of its end: of an error, that says what was expected.
+_SHOWN_FIRST, _SHOWN_LAST = 80, 100
 _CARD_NUMBER = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
 
 
@@ -88,29 +89,30 @@ class Validator:
 
     def is_valid(self, document: object) -> bool:
         """Return whether a document (a ``dict`` as JSON gives it) is valid, in microseconds."""
-        return self._compiled.is_valid(document) and not (
-            self._is_incoming and holds_card_number(document)
-        )
+        try:
+            fits = self._compiled.is_valid(document)
+        except ValueError:
+            # It is nested more deeply than the compiled validator goes.
+            return False
+        return fits and not (self._is_incoming and holds_card_number(document))
 
     def explain(self, document: object) -> str | None:
         """Return why `document` is invalid, in one line, or ``None`` if it is valid.
 
-        The text is cut to 180 characters; a run of digits that could be a card number is left out.
+        Left out are the middle of a long text, and a run of digits that could be a card number.
         """
         if self._is_incoming and (place := _card_number_in(document)):
             return f"{place}: expected no card number, got what looks like one"
-        if self._compiled.is_valid(document):
-            return None
+        try:
+            if self._compiled.is_valid(document):
+                return None
+        except ValueError:
+            return "expected a document of a few levels, got one that is nested too deeply"
         error = jsonschema.exceptions.best_match(self._explaining.iter_errors(document))
         if error is None:
             # NaN passes every comparison of Python, and a final line break its regular expressions.
             return "a number that JSON cannot represent, or text that ends in a line break"
-        field = ".".join(str(part) for part in error.absolute_path)
-        if not field:
-            return _shorten(error.message)
-        if error.validator == "pattern":
-            return f"{field}: expected a string that matches {error.validator_value}"
-        return f"{field}: {_shorten(error.message)}"
+        return _told(error)
 
     def parse(self, value: bytes | None) -> dict[str, Any]:
         """Decode and check one record.
@@ -148,6 +150,17 @@ def _card_number_in(document: object) -> str | None:
     return "the document"
 
 
+def _told(error: jsonschema.ValidationError) -> str:
+    field = ".".join(str(part) for part in error.absolute_path)
+    if not field:
+        return _shorten(error.message)
+    if error.validator == "pattern":
+        return f"{field}: expected a string that matches {error.validator_value}"
+    return f"{field}: {_shorten(error.message)}"
+
+
 def _shorten(text: str) -> str:
     first = _CARD_NUMBER.sub("…", text.splitlines()[0])
-    return first if len(first) <= _SHOWN_CHARACTERS else first[:_SHOWN_CHARACTERS] + "…"
+    if len(first) <= _SHOWN_FIRST + _SHOWN_LAST:
+        return first
+    return f"{first[:_SHOWN_FIRST]}…{first[-_SHOWN_LAST:]}"
