@@ -134,13 +134,14 @@ class Stack(Traffic):
         }
         return ["run", *(f"--{name.replace('_', '-')}={value}" for name, value in given.items())]
 
-    def app(self, checkpoint: Path, log: Path) -> Process:
+    def app(self, checkpoint: Path, log: Path, *more: str) -> Process:
+        """Return the app, not started yet; `more` goes on its command line."""
         environment = {
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "SPARK_HOME": str(spark_home()),
         }
         program = [sys.executable, "-m", "fraudstream.inference.main"]
-        return Process("inference", [*program, *self.flags(checkpoint)], log, environment)
+        return Process("inference", [*program, *self.flags(checkpoint), *more], log, environment)
 
     def register(self, folder: Path, features: np.ndarray, seed: int) -> Bundle:
         """Make an untrained network the champion; a tenth of `features` are alerts to it."""

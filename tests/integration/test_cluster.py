@@ -177,7 +177,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SparkSession]]
     with ExitStack() as ended:
 
         def begin(master: str, python: str = sys.executable) -> SparkSession:
-            spark = session(master, apps.cache(), 2, {"PYSPARK_PYTHON": python})
+            spark = session(master, apps.cache(), 2, 300, {"PYSPARK_PYTHON": python})
             ended.callback(spark.stop)
             return spark
 

@@ -4,12 +4,16 @@ One story is told to the app by the fixture `story`, since Spark takes its time 
 looks at one side of what came of it.
 """
 
+import base64
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
+import os
 from pathlib import Path
+import signal
 from typing import Any
 
 from click.testing import CliRunner
@@ -30,6 +34,7 @@ from fraudstream.schema.validation import DEAD_LETTER
 from fraudstream.schema.validation import PREDICTION
 from fraudstream.schema.validation import validator
 from fraudstream.stack.process import free_port
+from integration.processes import workers_of
 from integration.streams import DEADLINE_S
 from integration.streams import TOPICS
 from integration.streams import Stack
@@ -40,6 +45,11 @@ from integration.streams import running
 from integration.streams import split
 
 #: More than a dead letter can hold of it, and no more than the broker takes.
+_AHEAD = "2099-12-31T23:59:59.999999Z"
+
+#: Longer than any honest worker of this story is silent, also on a machine that is busy.
+_IMPATIENT = "--worker-timeout=20"
+
 _HUGE = b'{"transaction_id": "' + b"x" * 900_000
 
 
@@ -58,6 +68,10 @@ class Story:
     models: dict[str, Bundle] = field(default_factory=dict)
     exit_codes: list[int | None] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
+    #: Workers that were stopped in the midst of it, and those that there were when their work was
+    #: done all the same.
+    stuck_workers: set[int] = field(default_factory=set)
+    workers_after: set[int] = field(default_factory=set)
     #: Ids scored when the first run had ended, and when the second model had been seen to serve.
     scored_before: set[str] = field(default_factory=set)
     served_after_swap: set[str] = field(default_factory=set)
@@ -69,6 +83,22 @@ class Story:
 
 def huge_record(partition: int, appended_ms: int) -> Record:
     return Record(TOPICS.transactions, partition, 0, appended_ms, _HUGE, None)
+
+
+def ahead_of_time(records: list[Record]) -> list[Record]:
+    """Return each of some records again as a new one that is dated decades ahead of its time."""
+    ahead = []
+    for record in [r for r in records if r.id or r.topic == TOPICS.labels][::5]:
+        try:
+            document = orjson.loads(record.value)
+        except orjson.JSONDecodeError:
+            continue
+        document["transaction_id"] += "-ahead"
+        document["labelled_at" if "labelled_at" in document else "event_time"] = _AHEAD
+        value = orjson.dumps(document)
+        ahead.append(replace(record, appended_ms=records[-1].appended_ms, value=value, id=None))
+    assert {record.topic for record in ahead} == {TOPICS.transactions, TOPICS.labels}
+    return ahead
 
 
 def send_and_abort(stack: Stack, records: Iterable[Record]) -> None:
@@ -87,7 +117,8 @@ def story(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Story:
     records = dirty_topics(days=28, cards=30, seed=13)
     # Labels go on for weeks after the last transaction; nothing would be seen of those.
     ends = max(i for i, record in enumerate(records) if record.topic == TOPICS.transactions)
-    first, second, third, *small, in_flight, meanwhile, last = split(records[: ends + 1], 16)
+    parts = split(records[: ends + 1], 17)
+    first, second, third, stuck, *small, in_flight, meanwhile, last = parts
     story = Story(folder / "checkpoint")
     tell = Telling(stack, story.sent)
     features = np.array(list(replayed(DEFAULT, records).values()))
@@ -96,14 +127,21 @@ def story(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Story:
 
     story.models["1"] = stack.register(folder / "1", features, seed=1)
     tell.send(first)
-    with stack.app(story.checkpoint, folder / "first.log") as app:
+    with stack.app(story.checkpoint, folder / "first.log", _IMPATIENT) as app:
         tell.await_results(app)
-        tell.send([*second, huge_record(0, second[-1].appended_ms)])
+        tell.send([*second, huge_record(0, second[-1].appended_ms), *ahead_of_time(second)])
         tell.await_results(app)
         # The same transactions come in earnest later: were these seen, those would be copies.
         send_and_abort(stack, last)
         tell.send(third)
         tell.await_results(app)
+
+        story.stuck_workers = workers_of(story.checkpoint)
+        for worker in story.stuck_workers:
+            os.kill(worker, signal.SIGSTOP)
+        tell.send(stuck)
+        tell.await_results(app, 2 * DEADLINE_S)
+        story.workers_after = workers_of(story.checkpoint)
 
         story.models["2"] = stack.register(folder / "2", features, seed=2)
         waiting = iter(small)
@@ -166,6 +204,29 @@ def test_each_broken_record_is_set_aside_once_with_its_reason(story: Story, stac
     assert len(places) == len(story.dead_letters) == len(broken)
     for letter in story.dead_letters:
         assert validator(DEAD_LETTER).explain(letter) is None
+
+
+def test_times_in_the_far_future_are_set_aside_and_leave_all_features_as_they_were(
+    story: Story, stack: Stack
+) -> None:
+    ahead = [letter for letter in story.dead_letters if "after the append time" in letter["reason"]]
+    originals = [orjson.loads(base64.b64decode(letter["original"])) for letter in ahead]
+    assert {letter["topic"] for letter in ahead} == {TOPICS.transactions, TOPICS.labels}
+    assert all(_AHEAD in original.values() for original in originals)
+    without = replayed(DEFAULT, [r for r in stack.records() if _AHEAD.encode() not in r.value])
+    served = {score["transaction_id"]: features_of(score) for score in story.scores}
+    assert served.keys() == without.keys()
+    ids = list(served)
+    np.testing.assert_allclose(
+        [served[i] for i in ids], [without[i] for i in ids], rtol=0, atol=1e-9
+    )
+
+
+def test_a_stuck_worker_is_killed_and_its_work_done_by_another(story: Story) -> None:
+    # That each transaction was scored once all the same, other tests see.
+    assert story.stuck_workers
+    assert story.workers_after
+    assert not story.stuck_workers & story.workers_after
 
 
 def test_a_record_too_large_for_a_dead_letter_is_cut_and_stops_nothing(story: Story) -> None:

@@ -71,7 +71,7 @@ def test_features_of_any_key_are_served_as_a_replay_computes_them(
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     monkeypatch.setenv("SPARK_HOME", str(spark_home()))
-    spark = session("local[2]", apps.cache(), 2, {})
+    spark = session("local[2]", apps.cache(), 2, 300, {})
     try:
         sink = Sink(traffic.cluster, claim(settings), TOPICS.transactions)
         query, batches = start(spark, settings, champion, sink)

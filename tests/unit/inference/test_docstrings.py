@@ -10,8 +10,10 @@ from fraudstream.inference import bounds
 from fraudstream.inference import champion
 from fraudstream.inference import cluster
 from fraudstream.inference import executors
+from fraudstream.inference import losses
 from fraudstream.inference import main
 from fraudstream.inference import scoring
+from fraudstream.inference import session
 from fraudstream.inference import steps
 from fraudstream.inference import store
 from fraudstream.inference import tasks
@@ -19,7 +21,20 @@ from fraudstream.inference import tasks
 
 @pytest.mark.parametrize(
     "module",
-    [audit, bounds, champion, cluster, executors, main, scoring, steps, store, tasks],
+    [
+        audit,
+        bounds,
+        champion,
+        cluster,
+        executors,
+        losses,
+        main,
+        scoring,
+        session,
+        steps,
+        store,
+        tasks,
+    ],
     ids=lambda module: module.__name__,
 )
 def test_every_example_gives_what_it_shows(module: ModuleType) -> None:

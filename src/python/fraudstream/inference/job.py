@@ -44,9 +44,22 @@ class StreamStopped(ValueError):
 
 
 def start(
-    spark: SparkSession, settings: Settings, champion: Champion, sink: Sink
+    spark: SparkSession,
+    settings: Settings,
+    champion: Champion,
+    sink: Sink,
+    *,
+    skip_lost: bool = False,
 ) -> tuple[StreamingQuery, "Batches"]:
     """Start the stream on a checkpoint that `claim` has bound to it.
+
+    Parameters
+    ----------
+    spark, settings, champion, sink
+        What it runs on, what it does, by which model, and where results go.
+    skip_lost
+        Go on behind records that are gone from a topic, and end where the topics end now. Else the
+        stream has no end, and fails where records are gone that it has not read.
 
     Returns
     -------
@@ -59,20 +72,22 @@ def start(
     tasks = spark.sparkContext.defaultParallelism
     # A task costs more than the few records of a partition. So one reads several of these, and the
     # labels, of which there are few, all go to one: in this order, to the last.
-    transactions = _records(spark, settings, settings.topics.transactions).coalesce(tasks)
-    labels = _records(spark, settings, settings.topics.labels).coalesce(1)
+    topics = settings.topics
+    transactions = _records(spark, settings, topics.transactions, skip_lost).coalesce(tasks)
+    labels = _records(spark, settings, topics.labels, skip_lost).coalesce(1)
     records = transactions.union(labels).coalesce(tasks)
-    query = (
+    writer = (
         records.writeStream.queryName(NAME)
         # By its scheme: a cluster may have another file system as its default.
         .option("checkpointLocation", settings.progress.as_uri())
         .foreachBatch(batches.process)
-        .start()
     )
-    return query, batches
+    if skip_lost:
+        writer = writer.trigger(availableNow=True)
+    return writer.start(), batches
 
 
-def _records(spark: SparkSession, settings: Settings, topic: str) -> DataFrame:
+def _records(spark: SparkSession, settings: Settings, topic: str, skip_lost: bool) -> DataFrame:
     return (
         spark.readStream.format("kafka")
         .options(**_kafka_options(settings.cluster))
@@ -85,7 +100,7 @@ def _records(spark: SparkSession, settings: Settings, topic: str) -> DataFrame:
         # The consumer asks what comes next before it asks where the topic ends, and Kafka answers
         # one after the other: with the default it would wait for half a second where nothing comes.
         .option("kafka.fetch.max.wait.ms", "5")
-        .option("failOnDataLoss", "true")
+        .option("failOnDataLoss", str(not skip_lost).lower())
         .load()
         .select(
             "topic",

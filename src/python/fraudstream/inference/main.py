@@ -32,7 +32,11 @@ from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
     from fraudstream.inference.audit import Audit
+    from fraudstream.inference.job import Batches
 
 # An error as Python and Java write it: the class, perhaps within a package, and the message.
 _ERROR = re.compile(r"(?:Caused by: )?(?:\w+\.)*([A-Z]\w*: .+)")
@@ -110,6 +114,19 @@ def inference() -> None:
     is_flag=True,
     help="Where there is no model to serve yet, wait for the first one.",
 )
+@option(
+    "--worker-timeout",
+    default=300,
+    type=click.IntRange(1),
+    metavar="SECONDS",
+    help="A Python worker that gives no sign for so long is killed, and its work repeated.",
+)
+@click.option(
+    "--skip-lost",
+    is_flag=True,
+    help="Go on behind records that are gone from a topic and were not read; else they stop the "
+    "stream.",
+)
 @option("--spark-home", default=None, metavar="FOLDER", help="Where Spark is, if not in this PEX.")
 @debug_option
 def run_stream(
@@ -125,6 +142,8 @@ def run_stream(
     cache: Path | None,
     executor_timeout: int,
     wait_for_model: bool,
+    worker_timeout: int,
+    skip_lost: bool,
     spark_home: str | None,
     debug: bool,
 ) -> None:
@@ -149,6 +168,7 @@ def run_stream(
     from fraudstream.inference.executors import require_executors
     from fraudstream.inference.job import claim
     from fraudstream.inference.job import start
+    from fraudstream.inference.losses import find_losses
     from fraudstream.inference.session import session
     from fraudstream.inference.sink import Sink
     from fraudstream.inference.tasks import Settings
@@ -157,6 +177,10 @@ def run_stream(
     settings = Settings(cluster, topics, checkpoint, DEFAULT, most_records, share_of_features)
     # Before a model is looked for: the last one of a foreign checkpoint would only be refused.
     stream = claim(settings)
+    inputs = (topics.transactions, topics.labels)
+    losses = find_losses(settings.progress, cluster, inputs, skip_lost=skip_lost)
+    for loss in losses:
+        log.warning("records lost", **asdict(loss))
     champion = Champion(Registry(tracking_uri, model_name), checkpoint / "models", DEFAULT)
     alive = checkpoint / "alive"
     with stop_requests() as stop:
@@ -169,27 +193,37 @@ def run_stream(
         cache = cache or default_cache()
         # Spark and its workers need no registry.
         with credentials_withheld():
-            spark = session(master, cache, tasks, os.environ)
+            spark = session(master, cache, tasks, worker_timeout, os.environ)
         try:
             if not str(spark.sparkContext.master).startswith("local"):
                 require_executors(spark, checkpoint, executor_timeout, stop)
             if stop.is_set():
                 return
-            query, batches = start(spark, settings, champion, sink)
-            log.info("stream started", checkpoint=str(checkpoint))
-            while query.isActive and not stop.wait(_PROBE_S):
-                alive.touch()
-            if stop.is_set():
-                if not debug:
-                    # A batch that comes now is refused. Spark would log that as an error, with
-                    # its stack trace.
-                    spark.sparkContext.setLogLevel("OFF")
-                batches.finish(query)
-                log.info("stream stopped")
-            elif (error := query.exception()) is not None:
-                raise StreamFailed(_cause(str(error), debug))
+            # What is lost is passed in a run of its own, up to where the topics end now: in the one
+            # that follows, a loss is an error again.
+            for skipping in (True, False) if losses else (False,):
+                query, batches = start(spark, settings, champion, sink, skip_lost=skipping)
+                log.info("stream started", checkpoint=str(checkpoint))
+                while query.isActive and not stop.wait(_PROBE_S):
+                    alive.touch()
+                if stop.is_set():
+                    _finish(spark, query, batches, debug)
+                    return
+                if (error := query.exception()) is not None:
+                    find_losses(settings.progress, cluster, inputs)
+                    raise StreamFailed(_cause(str(error), debug))
         finally:
             spark.stop()
+
+
+def _finish(
+    spark: "SparkSession", query: "StreamingQuery", batches: "Batches", debug: bool
+) -> None:
+    if not debug:
+        # A batch that comes now is refused. Spark would log that as an error, with its stack trace.
+        spark.sparkContext.setLogLevel("OFF")
+    batches.finish(query)
+    log.info("stream stopped")
 
 
 @inference.command(name="audit")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import os
 from pathlib import Path
+import re
 import signal
 
 from py4j.protocol import Py4JJavaError  # pants: no-infer-dep (it comes with Spark)
@@ -41,11 +42,18 @@ _ON_A_CLUSTER = {
 }
 
 
+# On this machine, without a number of failures: Spark would let no task fail even once.
+_LOCAL = re.compile(r"local(?:\[([^,\]]+)\])?")
+_FAILURES = 4
+
+
 class SparkNotStarted(ConnectionError):
     """The master did not take the application, or Spark does not take a setting."""
 
 
-def session(master: str, cache: Path, tasks: int, environment: Mapping[str, str]) -> SparkSession:
+def session(
+    master: str, cache: Path, tasks: int, worker_timeout: int, environment: Mapping[str, str]
+) -> SparkSession:
     """Return the Spark session.
 
     Parameters
@@ -58,6 +66,9 @@ def session(master: str, cache: Path, tasks: int, environment: Mapping[str, str]
         jars, as in an image.
     tasks
         How many tasks each step is spread over, at most.
+    worker_timeout
+        Seconds. A worker from which nothing comes for so long is killed, and its task repeated.
+        No honest task may be silent for so long: it computes in silence, and waits for Kafka.
     environment
         Variables of this process: see `for_executors`.
 
@@ -71,6 +82,8 @@ def session(master: str, cache: Path, tasks: int, environment: Mapping[str, str]
         **_connector(cache),
         "spark.default.parallelism": str(tasks),
         "spark.sql.shuffle.partitions": str(tasks),
+        "spark.python.worker.idleTimeoutSeconds": f"{worker_timeout}s",
+        "spark.python.worker.killOnIdleTimeout": "true",
         # Batches are small: a plan that changes on the way costs more than it saves.
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
@@ -82,7 +95,7 @@ def session(master: str, cache: Path, tasks: int, environment: Mapping[str, str]
         "spark.sql.session.timeZone": "UTC",
     }
     if "PYSPARK_GATEWAY_PORT" not in environment:
-        settings["spark.master"] = master
+        settings["spark.master"] = forgiving(master)
     # Spark is started first, and asked for its settings then: what it was told by its own files
     # and its own command line would be hidden by a setting of the same name from here.
     SparkContext._ensure_initialized(conf=SparkConf().setAll(list(settings.items())))
@@ -110,6 +123,18 @@ def session(master: str, cache: Path, tasks: int, environment: Mapping[str, str]
     signal.signal(signal.SIGINT, interrupt)
     spark.sparkContext.setLogLevel("ERROR")
     return spark
+
+
+def forgiving(master: str) -> str:
+    """Return a master under which a task that failed is repeated; on a cluster it always is.
+
+    Examples
+    --------
+    >>> forgiving("local[*]"), forgiving("local"), forgiving("local[2,1]"), forgiving("yarn")
+    ('local[*,4]', 'local[1,4]', 'local[2,1]', 'yarn')
+    """
+    found = _LOCAL.fullmatch(master)
+    return f"local[{found[1] or 1},{_FAILURES}]" if found else master
 
 
 def _connector(cache: Path) -> dict[str, str]:
