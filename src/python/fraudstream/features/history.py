@@ -291,8 +291,9 @@ def chronological(
 
 def _is_sorted(first: Int64, second: Int64) -> bool:
     """Tell whether rows lie by one column, and by another where that is the same."""
-    later = (first[1:] > first[:-1]) | ((first[1:] == first[:-1]) & (second[1:] >= second[:-1]))
-    return bool(later.all())
+    if not (first[1:] >= first[:-1]).all():
+        return False
+    return bool(((first[1:] > first[:-1]) | (second[1:] >= second[:-1])).all())
 
 
 def _stable_order(key: Int64) -> Int64:

@@ -280,7 +280,7 @@ def _is_new(view: View, window: timedelta, value: str) -> Float64:
 def _since_last(view: View, window: timedelta) -> tuple[Int64, Float64]:
     """Return the position of each window's last event (0 if none) and the seconds since (nan)."""
     place = view.range_of(window)
-    inside = view.any & (place.end > place.start)
+    inside = place.end > place.start
     last = np.where(inside, place.end - 1, 0)
     seconds = np.full(len(last), np.nan)
     elapsed_us = view.moments.time_us[inside] - view.events.time_us[last[inside]]

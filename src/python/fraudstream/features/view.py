@@ -153,21 +153,19 @@ class View:
         self._delay_us = feature.delay // timedelta(microseconds=1)
         self.horizon = self.horizon_of(moments, feature)
         self.key_row = self._finder.rows_of(moments.key)
+        self._is_bounded = finder.most_of_a_key > most_events
         #: Where what is known of a key begins: no window sees more than its latest events.
-        self.begin = begin = self._begin(most_events)
+        self.begin = self._begin(most_events)
         self._first_after = self._finder.first_after(self.key_row, moments.time_us)
-        end = np.maximum(begin, self._first_after(self._delay_us))
+        end = self._first_after(self._delay_us)
+        if self._is_bounded:
+            np.maximum(end, self.begin, out=end)
+        _take_tail_off(self.begin, end, self.events.arrival, self.horizon)
         #: Where the windows end: behind the last event that had arrived.
-        self.end = _without_tail(begin, end, self.events.arrival, self.horizon)
-        #: Whether any event of the key lies before the end.
-        self.any = self.end > begin
-        #: Whether all of them had arrived. Where they came in order, they had if the last had.
-        self.settled = (
-            np.ones(len(moments), dtype=bool)
-            if finder.in_order
-            else ~self.any | (finder.highest_before.take(self.end) <= self.horizon)
-        )
-        self._unsettled = np.flatnonzero(~self.settled)
+        self.end = end
+        # Whether events before the end had not all arrived.
+        self._is_unsettled = self._look_for_late()
+        self._unsettled = np.flatnonzero(self._is_unsettled)
         self._ranges: dict[timedelta, Range] = {}
         #: Medians by window and value, kept for the statistics that build on them.
         self.medians: dict[tuple[timedelta, str], Float64] = {}
@@ -185,14 +183,15 @@ class View:
         """Return the positions of each moment's window."""
         if window not in self._ranges:
             start = self._first_after(self._delay_us + window // timedelta(microseconds=1))
-            np.maximum(start, self.begin, out=start)
+            if self._is_bounded:
+                np.maximum(start, self.begin, out=start)
             np.minimum(start, self.end, out=start)
             self._ranges[window] = Range(start, self.end)
         return self._ranges[window]
 
     def _begin(self, most_events: int) -> Int64:
         begin = self._finder.begin_of(self.key_row)
-        if self._finder.most_of_a_key <= most_events:
+        if not self._is_bounded:
             return begin
         arrival, horizon = self.events.arrival, self.horizon
         #: Behind the last event of the key that had arrived.
@@ -211,6 +210,13 @@ class View:
             start[looking] = np.maximum(start[looking] - absent, begin[looking])
             looking = looking[start[looking] < seen[looking]]
         return start
+
+    def _look_for_late(self) -> npt.NDArray[np.bool_]:
+        if self._finder.in_order:
+            # The last one had, and all others came before it.
+            return np.zeros(len(self.moments), dtype=bool)
+        late = self._finder.highest_before.take(self.end) > self.horizon
+        return (self.end > self.begin) & late
 
     def counts(self, window: timedelta, value: str) -> Int64:
         """Return how many events the windows hold; with a `value`, those that have it."""
@@ -246,6 +252,10 @@ class View:
             self._terms[value] = count, _Term.of(as_int64(np.rint(column * FIXED_POINT)))
         return self._terms[value]
 
+    def is_settled(self, rows: Int64) -> bool:
+        """Return whether all events of the windows of some moments had arrived."""
+        return not self._is_unsettled[rows].any()
+
     def members(
         self, window: timedelta, rows: Int64 | None = None
     ) -> Iterator[tuple[Int64, "Members"]]:
@@ -272,7 +282,7 @@ class Members:
     @classmethod
     def of(cls, view: View, rows: Int64, row: Int64, position: Int64) -> "Members":
         """Return those of the events at `position` that had arrived for their window's moment."""
-        if not view.settled[rows].all():
+        if not view.is_settled(rows):
             arrived = view.events.arrival.take(position) <= view.horizon[rows][row]
             position, row = position[arrived], row[arrived]
         return cls(position, row, np.bincount(row, minlength=len(rows)), view, rows)
@@ -329,16 +339,16 @@ class Members:
         return np.bincount(pairs // (len(names) + 1), minlength=len(self.count))
 
 
-def _without_tail(begin: Int64, end: Int64, arrival: Int64, horizon: Int64) -> Int64:
+def _take_tail_off(begin: Int64, end: Int64, arrival: Int64, horizon: Int64) -> None:
     """Move each `end` back over events that had not arrived by then: often the moment's own."""
-    end = end.copy()
-    looking = np.flatnonzero(end > begin)
+    if len(arrival) == 0:
+        return
+    looking = np.flatnonzero((end > begin) & (arrival.take(end - 1) > horizon))
     while len(looking):
+        end[looking] -= 1
+        looking = looking[end.take(looking) > begin.take(looking)]
         last = arrival.take(end.take(looking) - 1)
         looking = looking[last > horizon.take(looking)]
-        end[looking] -= 1
-        looking = looking[end[looking] > begin[looking]]
-    return end
 
 
 def _positions(start: Int64, end: Int64) -> Iterator[tuple[Int64, Int64, Int64]]:

@@ -86,6 +86,17 @@ def features_at(
         found = features_at(features, transactions, labels, moments.take(order), most_events)
         back = np.argsort(order)
         return {name: column.take(back) for name, column in found.items()}
+    return _features_in_order(features, transactions, labels, moments, most_events)
+
+
+def _features_in_order(
+    features: Sequence[Feature],
+    transactions: Events,
+    labels: Events,
+    moments: Moments,
+    most_events: int,
+) -> dict[str, Float64]:
+    """Compute features of moments that lie by key and time; see `features_at`."""
     reach = max((feature.reach for feature in features), default=timedelta(0))
     finders: dict[bool, Finder] = {}
     views: dict[tuple[bool, timedelta, bool], View] = {}
@@ -242,7 +253,7 @@ def _fill(matrix: Float64, most_events: int, piece: _Piece) -> int:
     known = piece.labels
     if piece.key[0] <= ABSENT <= piece.key[-1]:
         history, known = history.without(ABSENT), known.without(ABSENT)
-    found = features_at(features, history, known, moments, most_events)
+    found = _features_in_order(features, history, known, moments, most_events)
     values = np.column_stack([*found.values()])
     whole_row = np.dtype((np.void, matrix.shape[1] * matrix.itemsize))
     matrix.view(whole_row)[piece.rows, 0] = values.view(whole_row)[:, 0]
