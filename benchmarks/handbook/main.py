@@ -18,6 +18,7 @@ from fraudstream.features.sets import HANDBOOK_PLUS
 from fraudstream.features.windows import replay
 from handbook.data import History
 from handbook.data import read
+from handbook.models import LEGITIMATE_AT_MOST
 from handbook.models import MODELS
 from handbook.options import data_option
 from handbook.options import threads_option
@@ -189,7 +190,9 @@ def _rows(
                 for number, name in enumerate(plan.folds):
                     part = fold(history, name, days)
                     for seed in range(plan.seeds):
-                        training = thinned(history, part.training, seed)
+                        training = thinned(
+                            history, part.training, LEGITIMATE_AT_MOST.get(model), seed
+                        )
                         score = MODELS[model](
                             matrix[training],
                             history.is_fraud[training],

@@ -36,9 +36,6 @@ VALIDATION_FOLDS = ("2018-06-20", "2018-06-27", "2018-07-04", "2018-07-11")
 #: The figures of merit, by the names of the report.
 METRICS = ("average_precision", "auc_roc", "card_precision_100")
 
-#: So many legitimate rows are trained on, at most: more of them cost time and change little.
-LEGITIMATE_AT_MOST = 200_000
-
 _DAY_US = timedelta(days=1) // timedelta(microseconds=1)
 
 
@@ -110,14 +107,17 @@ def fold(history: History, train_start: str, train_days: int | None = TRAINING_D
     return Fold(training, test, day[test] - test_begins)
 
 
-def thinned(history: History, training: Int64, seed: int) -> Int64:
-    """Return the rows of `training` with a fraud, and of the others `LEGITIMATE_AT_MOST`."""
+def thinned(history: History, training: Int64, at_most: int | None, seed: int) -> Int64:
+    """Return the rows of `training` with a fraud, and `at_most` of the others, drawn by `seed`.
+
+    ``None``: all of them.
+    """
     is_fraud = history.is_fraud[training]
     legitimate = training[~is_fraud]
-    if len(legitimate) > LEGITIMATE_AT_MOST:
-        draw = np.random.default_rng(seed)
-        legitimate = draw.choice(legitimate, LEGITIMATE_AT_MOST, replace=False)
-    return np.sort(np.concatenate([training[is_fraud], legitimate]))
+    if at_most is None or len(legitimate) <= at_most:
+        return training
+    drawn = np.random.default_rng(seed).choice(legitimate, at_most, replace=False)
+    return np.sort(np.concatenate([training[is_fraud], drawn]))
 
 
 def measure(history: History, part: Fold, score: Float64) -> dict[str, float]:

@@ -14,7 +14,6 @@ from handbook.data import NotTheHandbook
 from handbook.data import history
 from handbook.data import read
 from handbook.models import logistic_regression
-from handbook.protocol import LEGITIMATE_AT_MOST
 from handbook.protocol import METRICS
 from handbook.protocol import TEST_FOLDS
 from handbook.protocol import FoldMissing
@@ -110,11 +109,14 @@ def test_a_perfect_score_is_perfect_and_finds_every_card():
 def test_thinning_keeps_every_fraud_and_bounds_the_others():
     data = history(drawn())
     rows = np.arange(len(data))
-    np.testing.assert_array_equal(thinned(data, rows, 0), rows)
-    many = np.tile(rows, LEGITIMATE_AT_MOST // np.count_nonzero(~data.is_fraud) + 1)
-    kept = thinned(data, many, 0)
-    assert np.count_nonzero(~data.is_fraud[kept]) == LEGITIMATE_AT_MOST
-    assert np.count_nonzero(data.is_fraud[kept]) == np.count_nonzero(data.is_fraud[many])
+    for enough in (None, len(data)):
+        np.testing.assert_array_equal(thinned(data, rows, enough, 0), rows)
+    kept = thinned(data, rows, 500, 0)
+    assert np.count_nonzero(~data.is_fraud[kept]) == 500
+    assert np.count_nonzero(data.is_fraud[kept]) == np.count_nonzero(data.is_fraud)
+    np.testing.assert_array_equal(np.unique(kept), kept)
+    np.testing.assert_array_equal(thinned(data, rows, 500, 0), kept)
+    assert not np.array_equal(thinned(data, rows, 500, 1), kept)
 
 
 def test_a_file_is_read_in_order_of_time_whatever_its_order(tmp_path: Path) -> None:
