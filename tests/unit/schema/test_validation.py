@@ -82,6 +82,9 @@ def test_a_card_number_within_an_id_that_fits_the_schema_is_refused() -> None:
     [
         (transaction(more={"of": [{"4111111111111111": 1}]}), "more"),
         ({"4111111111111111": 1}, "the document"),
+        ({"": "4111111111111111"}, "the document"),
+        ({"\n": "4111111111111111"}, "the document"),
+        ({"a\nb": "4111111111111111"}, "a"),
         ("4111111111111111", "the document"),
         ([4111111111111111], "the document"),
     ],

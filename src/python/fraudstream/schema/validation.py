@@ -146,7 +146,7 @@ def _card_number_in(document: object) -> str | None:
     if isinstance(document, dict):
         for name, value in document.items():
             if not holds_card_number(name) and holds_card_number(value):
-                return _shorten(name)
+                return _shorten(name) or "the document"
     return "the document"
 
 
@@ -160,7 +160,7 @@ def _told(error: jsonschema.ValidationError) -> str:
 
 
 def _shorten(text: str) -> str:
-    first = _CARD_NUMBER.sub("…", text.splitlines()[0])
+    first = _CARD_NUMBER.sub("…", next(iter(text.splitlines()), ""))
     if len(first) <= _SHOWN_FIRST + _SHOWN_LAST:
         return first
     return f"{first[:_SHOWN_FIRST]}…{first[-_SHOWN_LAST:]}"
