@@ -82,8 +82,8 @@ def session(
         **_connector(cache),
         "spark.default.parallelism": str(tasks),
         "spark.sql.shuffle.partitions": str(tasks),
-        "spark.python.worker.idleTimeoutSeconds": f"{worker_timeout}s",
-        "spark.python.worker.killOnIdleTimeout": "true",
+        "spark.sql.execution.pyspark.udf.idleTimeoutSeconds": f"{worker_timeout}s",
+        "spark.sql.execution.pyspark.udf.killOnIdleTimeout": "true",
         # Batches are small: a plan that changes on the way costs more than it saves.
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
