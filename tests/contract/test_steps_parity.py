@@ -113,7 +113,7 @@ class Stream:
             rows = pa.concat_tables(
                 [key_step(self.feature_set, key, half, batch, store) for half in halves]
             )
-        return results(self.feature_set, self.bundle, rows, TO, 1.0).to_pylist()
+        return results(self.feature_set, self.bundle, rows, TO, 1.0).outgoing.to_pylist()
 
 
 def served(documents: list[dict], feature_set: FeatureSet = DEFAULT) -> dict[str, list[float]]:

@@ -12,12 +12,14 @@ from fraudstream.inference.job import Batches
 from fraudstream.inference.job import ForeignState
 from fraudstream.inference.job import StreamStopped
 from fraudstream.inference.job import claim
+from fraudstream.inference.metrics import Metrics
 from fraudstream.inference.sink import Sink
 from fraudstream.inference.tasks import Settings
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 
 _DEADLINE_S = 10
+NO_METRICS = Metrics(Path("nowhere"), lambda places: {})
 SINK = Sink(Cluster("kafka:9092"), "stream", "scores")
 
 
@@ -105,7 +107,7 @@ def test_a_stream_keeps_its_name(tmp_path):
 
 
 def test_after_a_stop_a_batch_is_left_to_the_next_run(tmp_path):
-    batches = Batches(settings(tmp_path), NoModel(), SINK)
+    batches = Batches(settings(tmp_path), NoModel(), SINK, NO_METRICS)
     query = Query()
     batches.finish(query)
     assert query.stopped
@@ -114,7 +116,7 @@ def test_after_a_stop_a_batch_is_left_to_the_next_run(tmp_path):
 
 
 def test_a_batch_that_comes_in_the_midst_of_a_stop_does_not_hold_it_up(tmp_path):
-    batches = Batches(settings(tmp_path), NoModel(), SINK)
+    batches = Batches(settings(tmp_path), NoModel(), SINK, NO_METRICS)
     refused = threading.Event()
 
     def hand_over():
@@ -144,7 +146,7 @@ def test_a_stop_waits_for_the_batch_at_hand(tmp_path):
         def stop(self):
             events.append("stopped")
 
-    batches = Batches(settings(tmp_path), SlowModel(), SINK)
+    batches = Batches(settings(tmp_path), SlowModel(), SINK, NO_METRICS)
 
     def process():
         with pytest.raises(LookupError):

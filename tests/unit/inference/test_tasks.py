@@ -13,6 +13,7 @@ from fraudstream.features.definitions import VISIBILITY_LAG
 from fraudstream.features.definitions import Feature
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.inference.scoring import OUTGOING
+from fraudstream.inference.scoring import Results
 from fraudstream.inference.sink import NotWritten
 from fraudstream.inference.steps import LABELLED
 from fraudstream.inference.steps import REJECTED
@@ -21,6 +22,8 @@ from fraudstream.inference.steps import key_step
 from fraudstream.inference.store import EmbeddedStore
 from fraudstream.inference.store import Machine
 from fraudstream.inference.store import StateElsewhere
+from fraudstream.inference.tally import Tally
+from fraudstream.inference.tasks import SecondsByStage
 from fraudstream.inference.tasks import Settings
 from fraudstream.inference.tasks import first_task
 from fraudstream.inference.tasks import key_task
@@ -103,22 +106,35 @@ def records(values, topic=TOPICS.transactions, first=0, partition=2):
     )
 
 
+class Spent:
+    """Remembers on what tasks have spent their time."""
+
+    def __init__(self):
+        self.stages = []
+
+    def add(self, seconds):
+        self.stages += seconds
+
+
+SPENT = Spent()
+
+
 def rows(task, *batches):
     return [row for batch in task(batches) for row in batch.to_pylist()]
 
 
 def test_a_partition_without_records_gives_no_rows(settings):
-    assert rows(first_task(settings, 0)) == []
-    assert rows(first_task(settings, 0), records([])) == []
+    assert rows(first_task(settings, 0, SPENT)) == []
+    assert rows(first_task(settings, 0, SPENT), records([])) == []
     assert not settings.state.exists()
 
 
 def test_how_arrow_cuts_a_partition_does_not_matter(settings, tmp_path):
     values = [transaction(n) for n in range(5)] + [b"?", None]
-    whole = rows(first_task(settings, 0), records(values))
+    whole = rows(first_task(settings, 0, SPENT), records(values))
     other = Settings(Cluster("kafka:9092"), TOPICS, tmp_path / "other", TINY, 1_000, 1.0)
     parts = [records(values[at : at + 3], first=at) for at in range(0, len(values), 3)]
-    np.testing.assert_equal(rows(first_task(other, 0), records([]), *parts), whole)
+    np.testing.assert_equal(rows(first_task(other, 0, SPENT), records([]), *parts), whole)
     assert [row["kind"] for row in whole] == [TRANSACTION] * 5 + [REJECTED] * 2
     assert [row["offset"] for row in whole] == list(range(7))
     # TINY: the amount, the card's count in an hour and in a day, whether the device is new.
@@ -126,8 +142,8 @@ def test_how_arrow_cuts_a_partition_does_not_matter(settings, tmp_path):
 
 
 def test_the_next_batch_goes_on_from_what_the_last_one_left(settings):
-    rows(first_task(settings, 0), records([transaction(0), transaction(1)]))
-    after = rows(first_task(settings, 1), records([transaction(1), transaction(2)], first=2))
+    rows(first_task(settings, 0, SPENT), records([transaction(0), transaction(1)]))
+    after = rows(first_task(settings, 1, SPENT), records([transaction(1), transaction(2)], first=2))
     assert [(row["transaction_id"], row["features"][1]) for row in after] == [("t2", 2)]
 
 
@@ -140,8 +156,8 @@ def test_one_task_takes_partitions_one_after_the_other_however_arrow_cuts_them(s
     ]
     whole = pa.Table.from_batches(parts).combine_chunks().to_batches()
     assert len(whole) == 1
-    cut_so = rows(first_task(settings, 0), *parts)
-    np.testing.assert_equal(rows(first_task(settings, 0), *whole), cut_so)
+    cut_so = rows(first_task(settings, 0, SPENT), *parts)
+    np.testing.assert_equal(rows(first_task(settings, 0, SPENT), *whole), cut_so)
     places = [(row["topic"], row["partition"], row["offset"]) for row in cut_so]
     assert places == [
         *((TOPICS.transactions, 2, offset) for offset in range(3)),
@@ -164,40 +180,40 @@ OF_LABELS = FeatureSet(
 def test_labels_are_handed_on_to_their_merchant(settings):
     asking = replace(settings, feature_set=OF_LABELS)
     labels = records([label(0), transaction(0)], TOPICS.labels)
-    told = rows(first_task(asking, 0), labels)
+    told = rows(first_task(asking, 0, SPENT), labels)
     assert [row["kind"] for row in told] == [LABELLED, REJECTED]
-    [sold] = rows(first_task(asking, 0), records([transaction(0)]))
+    [sold] = rows(first_task(asking, 0, SPENT), records([transaction(0)]))
     assert told[0]["bucket"] == sold["bucket"]
 
 
 def test_labels_go_no_further_than_they_are_asked_for(settings):
     asking = replace(settings, feature_set=OF_LABELS)
-    handed = first_task(asking, 0)([records([label(0), b"?"], TOPICS.labels)])
-    after = rows(key_task(asking, 0, "merchant"), *handed)
+    handed = first_task(asking, 0, SPENT)([records([label(0), b"?"], TOPICS.labels)])
+    after = rows(key_task(asking, 0, "merchant", SPENT), *handed)
     assert [row["kind"] for row in after] == [REJECTED]
     labels = records([label(0), b"?"], TOPICS.labels, first=2)
-    assert [row["kind"] for row in rows(first_task(settings, 1), labels)] == [REJECTED]
+    assert [row["kind"] for row in rows(first_task(settings, 1, SPENT), labels)] == [REJECTED]
 
 
 def test_on_another_machine_than_the_state_a_task_fails(settings):
     elsewhere = replace(settings, machine=Machine("driver", "another-run"))
     with pytest.raises(StateElsewhere, match="use workers on driver only"):
-        rows(first_task(elsewhere, 0), records([transaction(0)]))
+        rows(first_task(elsewhere, 0, SPENT), records([transaction(0)]))
     assert not settings.state.exists()
 
 
 def test_merchants_without_rows_need_no_model(settings):
-    task = scoring_task(settings, 0, "1", "0" * 64, Broadcast(settings.checkpoint))
-    assert rows(task) == []
+    task = scoring_task(settings, 0, "1", "0" * 64, Broadcast(settings.checkpoint), SPENT)
+    assert list(task([])) == []
 
 
 def test_scores_and_dead_letters_go_out_to_their_topics(settings, model, tmp_path):
     bundle = load_bundle(tmp_path / "bundle", TINY, "3")
     values = [transaction(0, merchant="m1"), transaction(1, "c2", "m2"), b"?"]
-    handed = list(first_task(settings, 0)([records(values)]))
-    out = rows(scoring_task(settings, 0, "3", bundle.digest, model), *handed)
+    handed = list(first_task(settings, 0, SPENT)([records(values)]))
+    [out] = scoring_task(settings, 0, "3", bundle.digest, model, SPENT)(handed)
     by_topic = {}
-    for row in out:
+    for row in out.outgoing.to_pylist():
         by_topic.setdefault(row["topic"], []).append(orjson.loads(row["value"]))
     scores = {score["transaction_id"]: score for score in by_topic[TOPICS.scores]}
     assert scores.keys() == {"t0", "t1"}
@@ -205,6 +221,9 @@ def test_scores_and_dead_letters_go_out_to_their_topics(settings, model, tmp_pat
     assert [letter["offset"] for letter in by_topic[TOPICS.dead_letters]] == [2]
     alerts = [score for score in by_topic[TOPICS.scores] if score["is_alert"]]
     assert by_topic.get(TOPICS.predicted, []) == alerts
+    assert (out.tally.scores, out.tally.alerts) == (2, len(alerts))
+    assert out.tally.dead_letters == {"not_json": 1}
+    assert np.concatenate(out.tally.appended_ms).tolist() == [1_800_000_000_000] * 2
 
 
 def test_no_card_number_is_handed_on(settings):
@@ -242,14 +261,14 @@ def test_a_merchant_cannot_be_named_into_the_labels_of_another(tmp_path):
 
 def first_task_rows(folder, batch):
     settings = Settings(Cluster("kafka:9092"), TOPICS, folder, OF_LABELS, 1_000, 1.0)
-    return first_task(settings, 0)([batch])
+    return first_task(settings, 0, SPENT)([batch])
 
 
 def test_a_model_that_reaches_a_worker_damaged_is_refused(settings, model):
     model.value["model.onnx"] = b"damaged"
-    handed = list(first_task(settings, 0)([records([transaction(0)])]))
+    handed = list(first_task(settings, 0, SPENT)([records([transaction(0)])]))
     with pytest.raises(BundleRefused):
-        rows(scoring_task(settings, 0, "1", "1" * 64, model), *handed)
+        list(scoring_task(settings, 0, "1", "1" * 64, model, SPENT)(handed))
 
 
 class Paper:
@@ -271,12 +290,14 @@ class Paper:
 
 
 def yields(count):
-    """Return a task that hands on the first `count` rows of what it gets, in two batches."""
+    """Return a task that hands on the first `count` rows of what it gets, in two parts."""
 
     def task(batches):
-        [batch] = batches
-        yield batch.slice(0, 1)[: min(count, 1)]
-        yield batch.slice(1)[: max(count - 1, 0)]
+        out = pa.Table.from_batches(batches)
+        for part in (out[: min(count, 1)], out[1:count]):
+            yield Results(
+                part, Tally(scores=len(part), appended_ms=[np.zeros(len(part), np.int64)])
+            )
 
     return task
 
@@ -286,19 +307,22 @@ OUT = pa.record_batch([["scores"] * 3, [b"c"] * 3, [b"1", b"2", b"3"]], schema=O
 
 def test_what_a_task_yields_is_written_as_a_shard_of_the_batch():
     paper = Paper()
-    told = rows(writing_task(yields(3), paper, 7, lambda: 1), OUT)
-    assert told == [{"shard": 1, "rows": 3, "was_there": False}]
+    told = rows(writing_task(yields(3), paper, 7, SPENT, lambda: 1), OUT)
+    assert [(row["shard"], row["rows"], row["was_there"]) for row in told] == [(1, 3, False)]
+    assert told[0]["scores"] == sum(told[0]["latencies"]) == 3
     assert paper.rows == {(1, 7): OUT.to_pylist()}
 
 
 def test_a_shard_that_was_there_is_told_as_such():
-    told = rows(writing_task(yields(3), Paper((1, 7)), 7, lambda: 1), OUT)
-    assert told == [{"shard": 1, "rows": 3, "was_there": True}]
+    told = rows(writing_task(yields(3), Paper((1, 7)), 7, SPENT, lambda: 1), OUT)
+    assert [(row["shard"], row["rows"], row["was_there"]) for row in told] == [(1, 3, True)]
+    # When it was committed is not known.
+    assert (told[0]["scores"], sum(told[0]["latencies"])) == (3, 0)
 
 
 def test_where_nothing_comes_out_nothing_is_written():
     paper = Paper()
-    assert rows(writing_task(yields(0), paper, 7, lambda: 1), OUT) == []
+    assert rows(writing_task(yields(0), paper, 7, SPENT, lambda: 1), OUT) == []
     assert paper.rows == {}
 
 
@@ -308,4 +332,18 @@ def test_a_sink_out_of_reach_fails_the_task():
             raise NotWritten("no broker")
 
     with pytest.raises(NotWritten, match="no broker"):
-        rows(writing_task(yields(3), Far(), 7, lambda: 1), OUT)
+        rows(writing_task(yields(3), Far(), 7, SPENT, lambda: 1), OUT)
+
+
+def test_tasks_tell_on_what_they_have_spent_their_time(settings, model, tmp_path):
+    bundle = load_bundle(tmp_path / "bundle", TINY, "3")
+    spent = Spent()
+    handed = first_task(settings, 0, spent)([records([transaction(0)])])
+    scoring = scoring_task(settings, 0, "3", bundle.digest, model, spent)
+    assert len(rows(writing_task(scoring, Paper(), 0, spent, lambda: 1), *handed)) == 1
+    assert set(spent.stages) == {"reading", "features", "exchange", "scoring", "writing"}
+
+
+def test_seconds_by_stage_are_added_up_as_spark_adds_them():
+    seconds = SecondsByStage()
+    assert seconds.addInPlace(seconds.zero({"reading": 1.0}), {"reading": 2.0}) == {"reading": 2.0}

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 import threading
+import time
 from uuid import uuid4
 
 import orjson
+from pyspark import Accumulator
 from pyspark import Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql import SparkSession
@@ -15,12 +17,14 @@ import structlog
 
 from fraudstream.inference.champion import Champion
 from fraudstream.inference.champion import Pin
+from fraudstream.inference.metrics import Metrics
 from fraudstream.inference.session import NAME
 from fraudstream.inference.sink import PREFIX
 from fraudstream.inference.sink import Sink
 from fraudstream.inference.steps import HANDED_ON
 from fraudstream.inference.steps import shared_keys
-from fraudstream.inference.tasks import WRITTEN
+from fraudstream.inference.tally import WRITTEN
+from fraudstream.inference.tasks import SecondsByStage
 from fraudstream.inference.tasks import Settings
 from fraudstream.inference.tasks import first_task
 from fraudstream.inference.tasks import key_task
@@ -48,6 +52,7 @@ def start(
     settings: Settings,
     champion: Champion,
     sink: Sink,
+    metrics: Metrics,
     *,
     skip_lost: bool = False,
 ) -> tuple[StreamingQuery, "Batches"]:
@@ -68,7 +73,7 @@ def start(
     batches
         Ours: stop through `Batches.finish`, so that no batch is cut in the middle.
     """
-    batches = Batches(settings, champion, sink)
+    batches = Batches(settings, champion, sink, metrics)
     tasks = spark.sparkContext.defaultParallelism
     # A task costs more than the few records of a partition. So one reads several of these, and the
     # labels, of which there are few, all go to one: in this order, to the last.
@@ -120,13 +125,18 @@ def _kafka_options(cluster: Cluster) -> dict[str, str]:
 class Batches:
     """Takes one batch after another from records to results."""
 
-    def __init__(self, settings: Settings, champion: Champion, sink: Sink) -> None:
+    def __init__(
+        self, settings: Settings, champion: Champion, sink: Sink, metrics: Metrics
+    ) -> None:
         self._settings = settings
         self._champion = champion
         self._sink = sink
+        self._metrics = metrics
         self._between = threading.Lock()
         self._finished = False
         self._models: dict[str, Broadcast[dict[str, bytes]]] = {}
+        # One for all batches: Spark never forgets one.
+        self._spent: Accumulator[dict[str, float]] | None = None
 
     def process(self, records: DataFrame, batch: int) -> None:
         """Score a batch and write the results, but for what of it was written before.
@@ -139,10 +149,15 @@ class Batches:
         with self._between:
             if self._finished:
                 raise StreamStopped(f"batch {batch} is left to the next run")
-            pin = self._champion.for_batch(
-                batch, records.sparkSession.sparkContext.defaultParallelism
-            )
-            written = self._results(records, batch, pin).collect()
+            context = records.sparkSession.sparkContext
+            pin = self._champion.for_batch(batch, context.defaultParallelism)
+            if self._spent is None:
+                self._spent = context.accumulator({}, SecondsByStage())
+            begin = time.monotonic()
+            written = self._results(records, batch, pin, self._spent).collect()
+            seconds = time.monotonic() - begin
+        told = [row.asDict() for row in written]
+        self._metrics.add_batch(told, pin.bundle.version, seconds, self._spent.value)
         there = sorted(row["shard"] for row in written if row["was_there"])
         if there:
             log.info("batch repeated", batch=batch, shards=pin.shards, written_before=there)
@@ -154,7 +169,13 @@ class Batches:
         # Not under the lock: Spark waits here for a batch that it has just handed to `process`.
         query.stop()
 
-    def _results(self, records: DataFrame, batch: int, pin: Pin) -> DataFrame:
+    def _results(
+        self,
+        records: DataFrame,
+        batch: int,
+        pin: Pin,
+        spent: Accumulator[dict[str, float]],
+    ) -> DataFrame:
         settings, bundle = self._settings, pin.bundle
         spark = records.sparkSession
         if bundle.digest not in self._models:
@@ -164,14 +185,14 @@ class Batches:
         model = self._models[bundle.digest]
         *between, _ = shared_keys(settings.feature_set)
         handed_on = from_arrow_schema(HANDED_ON)
-        rows = records.mapInArrow(first_task(settings, batch), handed_on)
+        rows = records.mapInArrow(first_task(settings, batch, spent), handed_on)
         for key in between:
             rows = rows.repartitionById(pin.shards, "bucket").mapInArrow(
-                key_task(settings, batch, key), handed_on
+                key_task(settings, batch, key, spent), handed_on
             )
-        scoring = scoring_task(settings, batch, bundle.version, bundle.digest, model)
+        scoring = scoring_task(settings, batch, bundle.version, bundle.digest, model, spent)
         return rows.repartitionById(pin.shards, "bucket").mapInArrow(
-            writing_task(scoring, self._sink, batch), from_arrow_schema(WRITTEN)
+            writing_task(scoring, self._sink, batch, spent), from_arrow_schema(WRITTEN)
         )
 
 

@@ -127,6 +127,13 @@ def inference() -> None:
     help="Go on behind records that are gone from a topic and were not read; else they stop the "
     "stream.",
 )
+@option(
+    "--metrics-port",
+    default=0,
+    type=click.IntRange(0, 65535),
+    help="Port at which Prometheus finds metrics, below /metrics; 0: none.",
+)
+@option("--metrics-host", default="127.0.0.1", help="Address that this port is opened at.")
 @option("--spark-home", default=None, metavar="FOLDER", help="Where Spark is, if not in this PEX.")
 @debug_option
 def run_stream(
@@ -144,6 +151,8 @@ def run_stream(
     wait_for_model: bool,
     worker_timeout: int,
     skip_lost: bool,
+    metrics_port: int,
+    metrics_host: str,
     spark_home: str | None,
     debug: bool,
 ) -> None:
@@ -169,6 +178,10 @@ def run_stream(
     from fraudstream.inference.job import claim
     from fraudstream.inference.job import start
     from fraudstream.inference.losses import find_losses
+    from fraudstream.inference.metrics import Metrics
+    from fraudstream.inference.metrics import served
+    from fraudstream.inference.progress import Ends
+    from fraudstream.inference.progress import Progress
     from fraudstream.inference.session import session
     from fraudstream.inference.sink import Sink
     from fraudstream.inference.tasks import Settings
@@ -182,8 +195,9 @@ def run_stream(
     for loss in losses:
         log.warning("records lost", **asdict(loss))
     champion = Champion(Registry(tracking_uri, model_name), checkpoint / "models", DEFAULT)
+    metrics = Metrics(settings.state, Ends(cluster))
     alive = checkpoint / "alive"
-    with stop_requests() as stop:
+    with stop_requests() as stop, served(metrics, metrics_host, metrics_port):
         serving = await_first(champion, stop, alive.touch) if wait_for_model else champion.current()
         if serving is None:
             return
@@ -199,10 +213,11 @@ def run_stream(
                 require_executors(spark, checkpoint, executor_timeout, stop)
             if stop.is_set():
                 return
+            spark.streams.addListener(Progress(metrics))
             # What is lost is passed in a run of its own, up to where the topics end now: in the one
             # that follows, a loss is an error again.
             for skipping in (True, False) if losses else (False,):
-                query, batches = start(spark, settings, champion, sink, skip_lost=skipping)
+                query, batches = start(spark, settings, champion, sink, metrics, skip_lost=skipping)
                 log.info("stream started", checkpoint=str(checkpoint))
                 while query.isActive and not stop.wait(_PROBE_S):
                     alive.touch()

@@ -1,6 +1,7 @@
 """From features to results: scores, alerts with their reasons, and dead letters, as documents."""
 
 import base64
+from collections import Counter
 from dataclasses import asdict
 from dataclasses import dataclass
 from datetime import UTC
@@ -19,6 +20,8 @@ from fraudstream.inference.steps import REJECTED
 from fraudstream.inference.steps import TRANSACTION
 from fraudstream.inference.steps import matrix_of
 from fraudstream.inference.steps import of_kind
+from fraudstream.inference.tally import Tally
+from fraudstream.inference.tally import reason_class
 from fraudstream.model.bundle import Bundle
 from fraudstream.model.reasons import strongest
 from fraudstream.schema.timestamps import format_us
@@ -40,13 +43,29 @@ class Destinations:
     dead_letters: str
 
 
+@dataclass(frozen=True)
+class Results:
+    """What goes out, and what of it there is.
+
+    Attributes
+    ----------
+    outgoing
+        `OUTGOING`.
+    tally
+        Its counts.
+    """
+
+    outgoing: pa.Table
+    tally: Tally
+
+
 def results(
     feature_set: FeatureSet,
     bundle: Bundle,
     rows: pa.Table,
     to: Destinations,
     share_of_features: float,
-) -> pa.Table:
+) -> Results:
     """Score transactions and write all documents that go out.
 
     Parameters
@@ -59,21 +78,21 @@ def results(
         Where results go.
     share_of_features
         The share of transactions whose features go out with the score.
-
-    Returns
-    -------
-    pyarrow.Table
-        `OUTGOING`.
     """
-    transactions = of_kind(rows, TRANSACTION)
+    transactions, rejected = of_kind(rows, TRANSACTION), of_kind(rows, REJECTED)
     matrix = matrix_of(feature_set, transactions)
     scores = bundle.score(matrix)
-    return pa.concat_tables(
-        [
-            _predictions(feature_set, bundle, transactions, matrix, scores, to, share_of_features),
-            dead_letters(of_kind(rows, REJECTED), to),
-        ]
+    outgoing = [
+        _predictions(feature_set, bundle, transactions, matrix, scores, to, share_of_features),
+        dead_letters(rejected, to),
+    ]
+    tally = Tally(
+        scores=len(scores),
+        alerts=int(np.count_nonzero(scores >= bundle.threshold)),
+        dead_letters=Counter(map(reason_class, rejected["reason"].to_pylist())),
+        appended_ms=[transactions["appended_ms"].to_numpy()],
     )
+    return Results(pa.concat_tables(outgoing), tally)
 
 
 def dead_letters(rejected: pa.Table, to: Destinations) -> pa.Table:

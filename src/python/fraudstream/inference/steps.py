@@ -80,6 +80,7 @@ HANDED_ON = pa.schema(
         ("latitude", pa.float64()),
         ("longitude", pa.float64()),
         ("is_late", pa.bool_()),
+        ("appended_ms", pa.int64()),
         # Those computed so far, step by step.
         ("features", pa.list_(pa.float64())),
         # Labels.
@@ -140,7 +141,7 @@ def card_step(
     feature_set
         Which features.
     decoded
-        The records.
+        The records; with a column ``appended_ms`` where latency is to be told.
     originals
         The values of those that were rejected, one a rejection.
     place

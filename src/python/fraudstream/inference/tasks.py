@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 import functools
 import gc
 from itertools import groupby
@@ -16,14 +17,18 @@ from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 import tempfile
+import time
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+from pyspark import AccumulatorParam
 from pyspark import TaskContext
 
 from fraudstream.features.definitions import FeatureSet
+from fraudstream.features.history import Int64
 from fraudstream.inference.scoring import Destinations
+from fraudstream.inference.scoring import Results
 from fraudstream.inference.scoring import results
 from fraudstream.inference.sink import Sink
 from fraudstream.inference.steps import HANDED_ON
@@ -38,6 +43,9 @@ from fraudstream.inference.store import Machine
 from fraudstream.inference.store import StateElsewhere
 from fraudstream.inference.store import open_embedded
 from fraudstream.inference.store import this_machine
+from fraudstream.inference.tally import Stopwatch
+from fraudstream.inference.tally import Tally
+from fraudstream.inference.tally import added
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 from fraudstream.model.bundle import Bundle
@@ -52,8 +60,8 @@ _ROWS_AT_ONCE = 50_000
 
 Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
-#: What comes of a batch, one row a shard that had anything to write.
-WRITTEN = pa.schema([("shard", pa.int32()), ("rows", pa.int64()), ("was_there", pa.bool_())])
+#: The last step, before its results are written.
+Scoring = Callable[[Iterable[pa.RecordBatch]], Iterator[Results]]
 
 
 @dataclass(frozen=True)
@@ -105,13 +113,41 @@ class Model(Protocol):
         ...
 
 
-def first_task(settings: Settings, batch: int) -> Task:
+class Spent(Protocol):
+    """Takes what a task has spent its time on, as an accumulator of Spark does."""
+
+    def add(self, seconds: dict[str, float], /) -> None:
+        """Add seconds by stage: ``reading``, ``features``, ``exchange``, ``scoring``, ``writing``.
+
+        ``exchange`` is what Spark takes to bring rows from one step to the next.
+        """
+        ...
+
+
+class SecondsByStage(AccumulatorParam[dict[str, float]]):
+    """How Spark adds up what tasks have spent their time on."""
+
+    def zero(self, value: dict[str, float]) -> dict[str, float]:
+        """Return no time at all."""
+        return {}
+
+    def addInPlace(  # noqa: N802 - Spark's name
+        self, value1: dict[str, float], value2: dict[str, float]
+    ) -> dict[str, float]:
+        """Return the sums; see `fraudstream.inference.tally.added`."""
+        return added(value1, value2)
+
+
+def first_task(settings: Settings, batch: int, spent: Spent) -> Task:
     """Return the task of the first step: some partitions of topics, one after the other."""
 
     def task(records: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        watch = Stopwatch()
         for place, parts in groupby(_by_place(records), key=itemgetter(0)):
-            rows = _first_step(settings, batch, place, (part for _, part in parts))
+            rows = _first_step(settings, batch, place, (part for _, part in parts), watch)
             yield from rows.combine_chunks().to_batches()
+            watch.lap("exchange")
+        spent.add(watch.seconds)
         _settle()
 
     return task
@@ -132,7 +168,11 @@ def _by_place(
 
 
 def _first_step(
-    settings: Settings, batch: int, place: tuple[str, int], records: Iterable[pa.RecordBatch]
+    settings: Settings,
+    batch: int,
+    place: tuple[str, int],
+    records: Iterable[pa.RecordBatch],
+    watch: Stopwatch,
 ) -> pa.Table:
     # What is computed depends on all records of the partition, so they are brought together first;
     # decoding as they come keeps that small.
@@ -143,10 +183,12 @@ def _first_step(
     offsets = []
     for some in records:
         values = some["value"].to_pylist()
-        parts.append(decode(values, some["appended_ms"].to_numpy()))
+        appended_ms = some["appended_ms"].to_numpy()
+        parts.append(_placed(decode(values, appended_ms), appended_ms))
         originals += [values[rejection.row] for rejection in parts[-1].rejections]
         offsets.append(some["offset"].to_numpy())
-    return (label_step if is_label else card_step)(
+    watch.lap("reading")
+    rows = (label_step if is_label else card_step)(
         settings.feature_set,
         concatenate(parts, [len(some) for some in offsets]),
         originals,
@@ -155,31 +197,53 @@ def _first_step(
         batch,
         _open(settings, f"{place[0]}-{place[1]}"),
     )
+    watch.lap("features")
+    return rows
 
 
-def key_task(settings: Settings, batch: int, key: str) -> Task:
+def _placed(decoded: Decoded, appended_ms: Int64) -> Decoded:
+    """Return what was decoded with the append time of each record, by which latency is told."""
+    column = pa.array(appended_ms[decoded.rows])
+    return replace(decoded, columns=decoded.columns.append_column("appended_ms", column))
+
+
+def key_task(settings: Settings, batch: int, key: str, spent: Spent) -> Task:
     """Return the task of a further step but the last: some buckets of a key."""
     step = _key_step(settings, batch, key)
 
     def task(records: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        watch = Stopwatch()
         for rows in _handed_on(records):
-            yield from step(rows).combine_chunks().to_batches()
+            watch.lap("exchange")
+            after = step(rows).combine_chunks().to_batches()
+            watch.lap("features")
+            yield from after
+        watch.lap("exchange")
+        spent.add(watch.seconds)
         _settle()
 
     return task
 
 
-def scoring_task(settings: Settings, batch: int, version: str, digest: str, model: Model) -> Task:
+def scoring_task(
+    settings: Settings, batch: int, version: str, digest: str, model: Model, spent: Spent
+) -> Scoring:
     """Return the task of the last step: it scores, too."""
     step = _key_step(settings, batch, shared_keys(settings.feature_set)[-1])
     topics = settings.topics
     to = Destinations(topics.scores, topics.predicted, topics.dead_letters)
 
-    def task(records: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def task(records: Iterable[pa.RecordBatch]) -> Iterator[Results]:
+        watch = Stopwatch()
         for rows in _handed_on(records):
+            watch.lap("exchange")
             bundle = _bundle(version, digest, model)
-            out = results(settings.feature_set, bundle, step(rows), to, settings.share_of_features)
-            yield from out.combine_chunks().to_batches()
+            watch.lap("scoring")
+            featured = step(rows)
+            watch.lap("features")
+            yield results(settings.feature_set, bundle, featured, to, settings.share_of_features)
+            watch.lap("scoring")
+        spent.add(watch.seconds)
         _settle()
 
     return task
@@ -220,7 +284,7 @@ def shard_at_hand() -> int:
 
 
 def writing_task(
-    task: Task, sink: Sink, batch: int, shard: Callable[[], int] = shard_at_hand
+    task: Scoring, sink: Sink, batch: int, spent: Spent, shard: Callable[[], int] = shard_at_hand
 ) -> Task:
     """Return a task that sends what `task` yields to Kafka, and yields `WRITTEN`."""
 
@@ -229,12 +293,19 @@ def writing_task(
         # transaction is open for longer than sending takes.
         with ThreadPoolExecutor(1) as beside:
             opening = beside.submit(sink.open, shard())
-            rows = list(task(records))
+            parts = list(task(records))
+            watch = Stopwatch()
             opened = opening.result()
+            rows = [some for part in parts for some in part.outgoing.to_batches()]
             count = sum(some.num_rows for some in rows)
             if count:
                 is_new = opened.write(batch, rows)
-                yield pa.record_batch([[shard()], [count], [not is_new]], schema=WRITTEN)
+                tally = Tally()
+                for part in parts:
+                    tally.add(part.tally)
+                yield tally.written(shard(), count, not is_new, time.time() * 1000)
+            watch.lap("writing")
+            spent.add(watch.seconds)
 
     return write
 
