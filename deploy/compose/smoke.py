@@ -43,6 +43,9 @@ _SOURCES = _HERE.parents[1] / "src" / "python" / "fraudstream"
 _PACKAGE = "/opt/producer/lib/python3.11/site-packages/fraudstream"
 _LACKING = ("demo/report.py", "kafka/reading.py")
 
+# Published on this machine, each by its setting.
+_PORTS = ("KAFKA", "MLFLOW", "AIRFLOW", "METRICS")
+
 _UP_S = 900
 _COMMAND_S = 300
 _TRAINING_S = 1800
@@ -342,7 +345,7 @@ def main() -> None:
         "--secrets", type=Path, metavar="FOLDER", help="use these rather than new ones"
     )
     given = parser.parse_args()
-    settings = {f"{name}_PORT": str(free_port()) for name in ("KAFKA", "MLFLOW", "AIRFLOW")}
+    settings = {f"{name}_PORT": str(free_port()) for name in _PORTS}
     # The history is long enough to train on, and as short as that; live traffic is brisk.
     settings |= {"SIMULATED_HISTORY": "30", "SIMULATED_RATE": "50"}
     settings |= dict(each.split("=", 1) for each in given.set)

@@ -15,14 +15,14 @@ import pytest
 from contract.drawn_documents import VALUES
 from contract.drawn_documents import documents
 from fraudstream.schema.validation import DEAD_LETTER
-from fraudstream.schema.validation import EARLIER_PREDICTION
+from fraudstream.schema.validation import EARLIER_PREDICTIONS
 from fraudstream.schema.validation import LABEL
 from fraudstream.schema.validation import PREDICTION
 from fraudstream.schema.validation import TRANSACTION
 from fraudstream.schema.validation import load_schema
 from fraudstream.schema.validation import validator
 
-_SCHEMAS = (TRANSACTION, LABEL, PREDICTION, EARLIER_PREDICTION, DEAD_LETTER)
+_SCHEMAS = (TRANSACTION, LABEL, PREDICTION, *EARLIER_PREDICTIONS, DEAD_LETTER)
 
 
 def agree(schema: str, document: object) -> bool:

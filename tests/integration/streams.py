@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from confluent_kafka import Producer
+from mlflow import MlflowClient
 import numpy as np
 import orjson
 import pytest
@@ -30,6 +31,7 @@ from fraudstream.kafka.reading import read
 from fraudstream.kafka.reading import spans
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
+from fraudstream.model.bundle import CHAMPION
 from fraudstream.model.bundle import Bundle
 from fraudstream.model.bundle import Manifest
 from fraudstream.model.bundle import distributions
@@ -93,6 +95,10 @@ class Traffic:
         parts = read(self.cluster, topic, spans(self.cluster, topic))
         return [orjson.loads(value or b"") for part in parts for value in part.values]
 
+    def scored(self) -> int:
+        """Return how many scores of champions there are."""
+        return sum(score["role"] == CHAMPION for score in self.values(TOPICS.scores))
+
     def count(self, topic: str) -> int:
         """Return how many committed records a topic holds."""
         return sum(len(part) for part in read(self.cluster, topic, spans(self.cluster, topic)))
@@ -143,15 +149,21 @@ class Stack(Traffic):
         program = [sys.executable, "-m", "fraudstream.inference.main"]
         return Process("inference", [*program, *self.flags(checkpoint), *more], log, environment)
 
-    def register(self, folder: Path, features: np.ndarray, seed: int) -> Bundle:
-        """Make an untrained network the champion; a tenth of `features` are alerts to it."""
+    def register(
+        self, folder: Path, features: np.ndarray, seed: int, alias: str = CHAMPION
+    ) -> Bundle:
+        """Give an untrained network an alias; a tenth of `features` are alerts to it."""
         write_model(folder / "bundle", DEFAULT, features, seed)
         (folder / "pictures").mkdir()
         registry = Registry(self.mlflow.uri, MODEL)
         with registry.run(MODEL, {"seed": seed}) as run_id:
             registry.log(run_id, {}, {}, folder / "pictures", folder / "bundle")
         version = registry.register(run_id, load_bundle(folder / "bundle"))
-        registry.promote(version, "by hand")
+        if alias == CHAMPION:
+            registry.promote(version, "by hand")
+        else:
+            client = MlflowClient(self.mlflow.uri, self.mlflow.uri)
+            client.set_registered_model_alias(MODEL, alias, version)
         return load_bundle(folder / "bundle", DEFAULT, version)
 
 
@@ -216,8 +228,7 @@ class Telling:
         letters = sum(r.id is None for r in sent)
         await_that(
             lambda: (
-                self._stack.count(TOPICS.scores) >= scores
-                and self._stack.count(TOPICS.dead_letters) >= letters
+                self._stack.scored() >= scores and self._stack.count(TOPICS.dead_letters) >= letters
             ),
             app,
             within_s,

@@ -14,10 +14,13 @@ from contract.dirty_topics import PARTITIONS
 from contract.dirty_topics import dirty_topics
 from contract.dirty_topics import replayed
 from contract.every_key import EVERY_KEY
-from fraudstream.inference.champion import Champion
-from fraudstream.inference.champion import Registry
+from fraudstream.inference.champion import Models
 from fraudstream.inference.job import claim
 from fraudstream.inference.job import start
+from fraudstream.inference.kept import Kept
+from fraudstream.inference.metrics import Metrics
+from fraudstream.inference.registry import Registered
+from fraudstream.inference.registry import Registry
 from fraudstream.inference.session import session
 from fraudstream.inference.sink import Sink
 from fraudstream.inference.tasks import Settings
@@ -43,8 +46,8 @@ def traffic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
 class Shelf(Registry):
     """A registry of one model, which lies in a folder."""
 
-    def champion_version(self) -> str | None:
-        return "1"
+    def bearing(self, alias: str) -> Registered | None:
+        return Registered("1", "run", 0, None) if alias == "champion" else None
 
     def fetch(self, version: str, folder: Path) -> Path:
         return Path(shutil.copytree(self.tracking_uri, folder / "bundle"))
@@ -66,7 +69,11 @@ def test_features_of_any_key_are_served_as_a_replay_computes_them(
     expected = replayed(EVERY_KEY, records)
     write_model(tmp_path / "model", EVERY_KEY, np.array(list(expected.values())), seed=1)
     settings = Settings(traffic.cluster, TOPICS, tmp_path / "checkpoint", EVERY_KEY, 10**6, 1.0)
-    champion = Champion(Shelf(str(tmp_path / "model"), "m"), tmp_path / "models", EVERY_KEY)
+    metrics = Metrics(tmp_path / "checkpoint" / "state", lambda places: {})
+    models = Models(
+        Shelf(str(tmp_path / "model"), "m"), Kept(tmp_path / "models", EVERY_KEY), metrics
+    )
+    models.look()
     # What the session sets for its own process must not outlive the test.
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
@@ -74,7 +81,7 @@ def test_features_of_any_key_are_served_as_a_replay_computes_them(
     spark = session("local[2]", apps.cache(), 2, 300, {})
     try:
         sink = Sink(traffic.cluster, claim(settings), TOPICS.transactions)
-        query, batches = start(spark, settings, champion, sink)
+        query, batches = start(spark, settings, models, sink, metrics)
         seen: set[str] = set()
         for part in split(records, 3):
             traffic.send(part)

@@ -31,8 +31,8 @@ from rich.console import Console
 
 from fraudstream.cli.steps import Steps
 from fraudstream.cli.tracking import read_credentials
-from fraudstream.inference.champion import Registry as RegistryOfChampions
-from fraudstream.inference.champion import RegistryUnreachable
+from fraudstream.inference.registry import Registry as RegistryOfChampions
+from fraudstream.inference.registry import RegistryUnreachable
 from fraudstream.kafka.reading import spans
 from fraudstream.kafka.topics import AccessRefused
 from fraudstream.kafka.topics import Topics
@@ -273,7 +273,7 @@ def test_our_apps_say_whom_mlflow_does_not_know(running: LocalStack, tmp_path: P
         with pytest.raises(RegistryRefused, match="give them with --tracking-credentials"):
             Registry(uri, _MODEL).check()
         with pytest.raises(RegistryUnreachable, match="give them with --tracking-credentials"):
-            RegistryOfChampions(uri, _MODEL).champion_version()
+            RegistryOfChampions(uri, _MODEL).bearing("champion")
 
 
 def test_a_user_of_mlflow_changes_only_what_is_its_own(running: LocalStack) -> None:

@@ -40,10 +40,16 @@ class Topics:
                 "score": number / 100,
                 "model_digest": "d" * 64,
                 "is_alert": number >= 90,
+                "role": "champion",
             }
+        )
+        # A challenger has scored some, and sees more alerts.
+        in_shadow = self.scores.iloc[20:60].assign(
+            role="challenger", model_digest="c" * 64, score=0.7, is_alert=True
         )
         self.transactions = pd.concat([self.transactions, copies], ignore_index=True)
         self.alerts = self.scores[self.scores["is_alert"]].reset_index(drop=True)
+        self.scores = pd.concat([self.scores, in_shadow], ignore_index=True)
         self.refused = pd.DataFrame(
             {
                 "topic": [TOPIC, TOPIC, TOPIC, "labels"],
@@ -82,7 +88,7 @@ def test_what_is_right_is_clean_and_counted() -> None:
     assert found.is_clean
     assert not found.pending
     assert (found.transactions, found.copies, found.scores, found.alerts) == (100, 2, 100, 10)
-    assert (found.refused, found.dead_letters) == (4, 4)
+    assert (found.refused, found.dead_letters, found.shadow_scores) == (4, 4, 40)
 
 
 CORRUPTED: dict[str, tuple[str, str, Callable[[Topics], dict[str, pd.DataFrame]]]] = {
@@ -109,6 +115,31 @@ CORRUPTED: dict[str, tuple[str, str, Callable[[Topics], dict[str, pd.DataFrame]]
         "conflicting",
         "c3/t3",
         lambda t: {"scores": again(t.scores, 3, model_digest="e" * 64)},
+    ),
+    "a challenger's score is there twice": (
+        "duplicate",
+        "c6/t20",
+        lambda t: {"scores": again(t.scores, 100)},
+    ),
+    "two challengers scored one transaction": (
+        "conflicting",
+        "c6/t20",
+        lambda t: {"scores": again(t.scores, 100, model_digest="e" * 64)},
+    ),
+    "a challenger's score has no transaction": (
+        "foreign",
+        "c6/other",
+        lambda t: {"scores": again(t.scores, 100, transaction_id="other")},
+    ),
+    "a challenger's score is among the alerts": (
+        "foreign",
+        "c6/t20",
+        lambda t: {"alerts": pd.concat([t.alerts, t.scores.iloc[[100]]], ignore_index=True)},
+    ),
+    "the champion's score is lost where a challenger's is there": (
+        "missing",
+        "c6/t20",
+        lambda t: {"scores": without(t.scores, 20)},
     ),
     "an alert says another score": (
         "conflicting",

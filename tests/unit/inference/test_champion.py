@@ -1,230 +1,563 @@
-"""The champion: swapped between batches, pinned to each, refused when unfit, kept for bad times."""
+"""The models at work: swapped between batches, pinned to each, refused when unfit, and kept."""
 
+import atexit
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+import functools
+import hashlib
 from pathlib import Path
 import shutil
+import tempfile
 import threading
+import time
 
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from fraudstream.inference.champion import Champion
+from fraudstream.features.sets import DEFAULT
+from fraudstream.inference.champion import Models
 from fraudstream.inference.champion import NoChampion
-from fraudstream.inference.champion import Registry
-from fraudstream.inference.champion import RegistryUnreachable
 from fraudstream.inference.champion import await_first
+from fraudstream.inference.champion import watched
+from fraudstream.inference.fitness import LEAST_ROWS
+from fraudstream.inference.fitness import Bounds
+from fraudstream.inference.kept import Kept
+from fraudstream.inference.registry import Registered
+from fraudstream.inference.registry import Registry
+from fraudstream.inference.registry import RegistryUnreachable
 from fraudstream.model.bundle import BundleRefused
+from fraudstream.model.network import predict
 from unit.model.example_bundles import TINY
 from unit.model.example_bundles import tiny_manifest
+from unit.model.example_bundles import tiny_network
+from unit.model.example_bundles import tiny_rows
 from unit.model.example_bundles import write_tiny
 
+TRAFFIC = tiny_rows(LEAST_ROWS, seed=5)
+_DEADLINE_S = 10.0
 
-class Shelf:
+
+@functools.cache
+def made(seed: int, **manifest: object) -> Path:
+    """Return a bundle to copy: a tenth of the traffic are alerts to it, unless told otherwise."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    threshold = float(np.quantile(predict(tiny_network(seed), TRAFFIC), 0.9))
+    write_tiny(folder, replace(tiny_manifest(), **{"threshold": threshold, **manifest}), seed=seed)
+    return folder
+
+
+class Shelf(Registry):
     """A registry on a folder: versions are folders, and it can be out of reach."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.tracking_uri = "http://shelf"
-        self.model_name = "tiny-detector"
-        self.champion: str | None = None
-        self.reachable = True
+    def __init__(self, folder: Path, name: str = "shelf") -> None:
+        super().__init__(f"http://{name}", "tiny-detector")
+        vars(self).update(
+            folder=folder / name, name=name, aliases={}, reachable=True, digests={}, fetched=[]
+        )
 
-    def add(self, version: str, seed: int = 0) -> Path:
-        folder = self.folder / version
-        write_tiny(folder, seed=seed)
-        self.champion = version
+    folder: Path
+    name: str
+    aliases: dict[str, str]
+    reachable: bool
+    digests: dict[str, str]
+    fetched: list[str]
+
+    def set(self, **changed: object) -> None:
+        vars(self).update(changed)
+
+    def add(self, version: str, seed: int = 0, alias: str = "champion", **manifest: object) -> Path:
+        folder = Path(shutil.copytree(made(seed, **manifest), self.folder / version))
+        self.digests[version] = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+        self.aliases[alias] = version
         return folder
 
-    def champion_version(self) -> str | None:
+    def bearing(self, alias: str) -> Registered | None:
         if not self.reachable:
             raise RegistryUnreachable("no MLflow server answers")
-        return self.champion
+        version = self.aliases.get(alias)
+        if version is None:
+            return None
+        return Registered(version, f"{self.name}-{version}", 1_000, self.digests[version])
 
     def fetch(self, version: str, folder: Path) -> Path:
         if not self.reachable:
             raise RegistryUnreachable("no artifact store answers")
+        self.fetched.append(version)
         return Path(shutil.copytree(self.folder / version, folder / "bundle"))
+
+
+class Told:
+    """Remembers what became of models."""
+
+    def __init__(self) -> None:
+        self.serving: dict[str, str] = {}
+        self.refusals: Counter[tuple[str, str]] = Counter()
+
+    def serves(self, role, bundle, since_s):
+        self.serving.pop(role, None)
+        if bundle is not None:
+            assert since_s == 1.0
+            self.serving[role] = bundle.version
+
+    def refused(self, role, check):
+        self.refusals[role, check] += 1
 
 
 @pytest.fixture
 def shelf(tmp_path):
-    return Shelf(tmp_path / "shelf")
+    return Shelf(tmp_path)
 
 
 @pytest.fixture
-def serving(shelf, tmp_path):
-    """Return a new `Champion` over the same kept folder, as a restart would."""
+def told():
+    return Told()
 
-    def start():
-        return Champion(shelf, tmp_path / "kept", TINY, every_s=0.0)
+
+@pytest.fixture
+def started(shelf, told, tmp_path):
+    """Return what makes `Models` over the same kept folder, as a restart would."""
+
+    def start(registry=shelf, bounds=None):
+        return Models(registry, Kept(tmp_path / "kept", TINY), told, bounds)
 
     return start
 
 
-def test_without_any_champion_the_stream_does_not_start(serving):
+@pytest.fixture
+def serving(shelf, started):
+    """Return models of which version 1 serves, and that have seen traffic."""
+    shelf.add("1")
+    models = started()
+    models.look()
+    models.saw(TRAFFIC)
+    return models
+
+
+def kept(folder: Path) -> set[str]:
+    return {each.name.partition("-")[0] for each in (folder / "kept" / "bundles").iterdir()}
+
+
+def version(models: Models, batch: int) -> str:
+    return models.for_batch(batch, 2).champion.version
+
+
+# --- the champion --------------------------------------------------------------------------------
+
+
+def test_without_any_champion_the_stream_does_not_start(started):
+    models = started()
     with pytest.raises(NoChampion, match=r"train one with `trainer\.pex train`"):
-        serving().current()
+        models.current()
+    models.look()
+    with pytest.raises(NoChampion):
+        models.for_batch(0, 2)
 
 
-def test_a_new_champion_serves_from_the_next_batch_on(shelf, serving):
-    shelf.add("1")
-    champion = serving()
-    assert champion.for_batch(0, 2).bundle.version == "1"
+def test_a_new_champion_serves_from_the_next_batch_on(shelf, serving, told):
+    assert version(serving, 0) == "1"
     shelf.add("2", seed=1)
-    assert champion.for_batch(1, 2).bundle.version == "2"
+    assert version(serving, 1) == "1"
+    serving.look()
+    assert version(serving, 2) == "2"
+    assert told.serving == {"champion": "2"}
 
 
-def test_a_champion_that_is_moved_back_serves_again(shelf, serving):
-    shelf.add("1")
-    champion = serving()
-    champion.current()
+def test_a_champion_that_is_moved_back_serves_again_without_being_fetched_again(
+    shelf, serving, started
+):
+    version(serving, 0)
     shelf.add("2", seed=1)
-    assert champion.for_batch(1, 2).bundle.version == "2"
-    shelf.champion = "1"
-    assert champion.for_batch(2, 2).bundle.version == "1"
-    assert serving().current().version == "1"
+    serving.look()
+    assert version(serving, 1) == "2"
+    shelf.aliases["champion"] = "1"
+    serving.look()
+    assert version(serving, 2) == "1"
+    assert started().current().version == "1"
+    assert shelf.fetched == ["1", "2"]
 
 
-def test_a_repeated_batch_is_cut_into_as_many_shards_as_at_first(shelf, serving):
-    shelf.add("1")
-    serving().for_batch(0, 2)
-    restarted = serving()
+def test_a_repeated_batch_is_cut_into_as_many_shards_as_at_first(serving, started):
+    serving.for_batch(0, 2)
+    restarted = started()
     assert restarted.for_batch(0, 4).shards == 2
     assert restarted.for_batch(1, 4).shards == 4
 
 
-def test_a_repeated_batch_uses_the_version_that_it_was_pinned_to(shelf, serving):
-    shelf.add("1")
-    serving().for_batch(0, 2)
+def test_a_repeated_batch_uses_the_models_that_it_was_pinned_to(shelf, serving, started):
+    shelf.add("3", seed=3, alias="challenger")
+    serving.look()
+    first = serving.for_batch(0, 2)
+    assert (first.champion.version, first.challenger.version) == ("1", "3")
     shelf.add("2", seed=1)
-    restarted = serving()
-    assert restarted.for_batch(0, 2).bundle.version == "1"
-    assert restarted.for_batch(1, 2).bundle.version == "2"
+    del shelf.aliases["challenger"]
+    serving.look()
+    restarted = started()
+    for models in (serving, restarted):
+        again = models.for_batch(0, 2)
+        assert (again.champion.digest, again.challenger.digest) == (
+            first.champion.digest,
+            first.challenger.digest,
+        )
+    pin = restarted.for_batch(1, 2)
+    assert (pin.champion.version, pin.challenger) == ("2", None)
 
 
-def test_the_registry_is_asked_no_more_often_than_told(shelf, tmp_path):
-    now = [0.0]
-    shelf.add("1")
-    champion = Champion(shelf, tmp_path / "kept", TINY, every_s=5.0, clock=lambda: now[0])
-    assert champion.current().version == "1"
+def test_a_registry_out_of_reach_stops_nothing_that_runs_nor_a_restart(shelf, serving, started):
+    shelf.set(reachable=False)
+    with capture_logs() as lines:
+        serving.look()
+        serving.look()
+    assert [line["event"] for line in lines] == ["registry unreachable"]
+    assert version(serving, 0) == "1"
+    assert version(started(), 3) == "1"
+    shelf.set(reachable=True)
     shelf.add("2", seed=1)
-    now[0] = 4.9
-    assert champion.current().version == "1"
-    now[0] = 5.0
-    assert champion.current().version == "2"
+    serving.look()
+    assert version(serving, 4) == "2"
 
 
-def test_a_damaged_champion_is_refused_and_the_last_good_one_serves_on(shelf, serving):
-    shelf.add("1")
-    champion = serving()
-    champion.current()
-    damaged = shelf.add("2", seed=1) / "model.onnx"
-    damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x00")
-    assert champion.current().version == "1"
-    assert serving().current().version == "1"
+def test_a_registry_out_of_reach_at_the_very_first_start_is_an_error(shelf, started):
+    shelf.set(reachable=False)
+    with pytest.raises(RegistryUnreachable):
+        started().current()
 
 
-def test_a_damaged_first_champion_is_an_error(shelf, serving):
-    (shelf.add("1") / "model.onnx").write_bytes(b"")
-    with pytest.raises(BundleRefused, match="digest"):
-        serving().current()
+def test_an_artifact_store_out_of_reach_stops_nothing(shelf, serving, monkeypatch):
+    shelf.add("2", seed=1)
+
+    def fetch(version, folder):
+        raise RegistryUnreachable("no artifact store answers")
+
+    shelf.set(fetch=fetch)
+    serving.look()
+    assert version(serving, 0) == "1"
 
 
-def test_a_champion_of_another_feature_set_is_refused_loudly_and_the_last_one_serves_on(
-    shelf, serving
-):
-    shelf.add("1")
-    champion = serving()
-    assert champion.current().version == "1"
+# --- what is refused -----------------------------------------------------------------------------
+
+
+def damaged(shelf: Shelf) -> None:
+    file = shelf.add("2", seed=1) / "model.onnx"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x00")
+
+
+def of_other_features(shelf: Shelf) -> None:
     other = replace(TINY, version=2, most_events=7)
-    manifest = replace(tiny_manifest(), feature_set=other.identity, feature_hash=other.hash)
-    write_tiny(shelf.folder / "2", manifest)
-    shelf.champion = "2"
-    with capture_logs() as told:
-        assert champion.for_batch(0, 2).bundle.version == "1"
-        assert champion.for_batch(1, 2).bundle.version == "1"
-    [refusal] = [line for line in told if line["event"] == "champion refused"]
-    assert refusal["log_level"] == "warning"
-    assert f"expected {TINY.identity}, which is served, got {other.identity}" in refusal["why"]
+    shelf.add("2", seed=1, feature_set=other.identity, feature_hash=other.hash)
 
 
-def test_a_champion_of_another_feature_set_is_refused(shelf, tmp_path):
-    from fraudstream.features.sets import DEFAULT
+def of_another_digest(shelf: Shelf) -> None:
+    shelf.add("2", seed=1)
+    shelf.digests["2"] = "f" * 64
 
+
+def alarmist(shelf: Shelf) -> None:
+    shelf.add("2", seed=1, threshold=0.0)
+
+
+UNFIT: dict[str, Callable[[Shelf], None]] = {
+    "damaged": damaged,
+    "of other features": of_other_features,
+    "of another digest than registered": of_another_digest,
+    "calling all traffic alerts": alarmist,
+}
+CHECKS = {"of other features": "feature set", "calling all traffic alerts": "alert rate"}
+
+
+@pytest.mark.parametrize("why", UNFIT)
+def test_an_unfit_champion_is_refused_loudly_once_and_the_last_good_one_serves_on(
+    shelf, serving, started, told, tmp_path, why
+):
+    UNFIT[why](shelf)
+    with capture_logs() as lines:
+        for batch in range(3):
+            serving.look()
+            assert version(serving, batch) == "1"
+    [refusal] = [line for line in lines if line["event"] == "model refused"]
+    assert (refusal["log_level"], refusal["version"], refusal["serving"]) == ("warning", "2", "1")
+    check = CHECKS.get(why, "digest")
+    assert f"check of its {check}" in refusal["why"]
+    assert told.refusals == {("champion", check): 1}
+    # Neither does a restart take it, be MLflow there or not.
+    for reachable in (True, False):
+        shelf.set(reachable=reachable)
+        restarted = started()
+        restarted.saw(TRAFFIC)
+        restarted.look()
+        assert version(restarted, 9) == "1"
+    assert kept(tmp_path) == {"1"}
+
+
+def test_a_damaged_first_champion_is_an_error(shelf, started, told):
+    (shelf.add("1") / "model.onnx").write_bytes(b"")
+    models = started()
+    with pytest.raises(BundleRefused, match="digest"):
+        models.current()
+    models.look()
+    assert told.refusals == {("champion", "digest"): 1}
+
+
+def test_a_first_champion_of_another_feature_set_is_refused(shelf, told, tmp_path):
     shelf.add("1")
     with pytest.raises(BundleRefused, match="feature set"):
-        Champion(shelf, tmp_path / "kept", DEFAULT, every_s=0.0).current()
+        Models(shelf, Kept(tmp_path / "kept", DEFAULT), told).current()
 
 
-def test_a_registry_out_of_reach_stops_nothing_that_runs_nor_a_restart(shelf, serving):
+def test_a_new_champion_waits_until_there_is_traffic_to_judge_it_by(shelf, serving, started):
+    shelf.add("2", seed=1, threshold=0.0)
+    restarted = started()
+    restarted.saw(TRAFFIC[:-1])
+    with capture_logs() as lines:
+        restarted.look()
+        restarted.look()
+    assert [line["event"] for line in lines] == ["model waits for traffic"]
+    assert version(restarted, 0) == "1"
+    restarted.saw(TRAFFIC[:1])
+    restarted.look()
+    assert version(restarted, 1) == "1"
+    shelf.add("3", seed=1)
+    restarted.look()
+    assert version(restarted, 2) == "3"
+
+
+def test_a_champion_that_waits_and_is_moved_back_does_not_serve(shelf, serving, started):
+    restarted = started()
+    shelf.add("2", seed=1)
+    restarted.look()
+    shelf.aliases["champion"] = "1"
+    restarted.look()
+    restarted.saw(TRAFFIC)
+    restarted.look()
+    assert version(restarted, 0) == "1"
+
+
+def test_bounds_of_alerts_can_be_chosen(shelf, started):
     shelf.add("1")
-    champion = serving()
-    champion.current()
-    shelf.reachable = False
-    assert champion.current().version == "1"
-    assert serving().for_batch(3, 2).bundle.version == "1"
+    models = started(bounds=Bounds(most_share=1.0, most_times=1e9))
+    models.look()
+    models.saw(TRAFFIC)
+    shelf.add("2", seed=1, threshold=0.0)
+    models.look()
+    assert version(models, 0) == "2"
 
 
-def test_a_registry_out_of_reach_at_the_very_first_start_is_an_error(shelf, serving):
-    shelf.reachable = False
-    with pytest.raises(RegistryUnreachable):
-        serving().current()
+# --- what is kept --------------------------------------------------------------------------------
 
 
-def test_pins_of_batches_long_past_are_removed(shelf, serving, tmp_path):
-    shelf.add("1")
-    champion = serving()
-    for batch in range(30):
-        champion.for_batch(batch, 2)
+def test_a_registry_made_anew_that_counts_from_1_is_not_taken_for_the_old_one(
+    shelf, serving, started, tmp_path
+):
+    old = serving.for_batch(0, 2).champion
+    anew = Shelf(tmp_path, "anew")
+    anew.add("1", seed=7)
+    models = started(anew)
+    assert models.current().digest == old.digest
+    models.saw(TRAFFIC)
+    models.look()
+    new = models.for_batch(1, 2).champion
+    assert (new.version, new.digest) == ("1", anew.digests["1"])
+    assert new.digest != old.digest
+    # A batch of the old one is repeated with the old one.
+    assert started(anew).for_batch(0, 2).champion.digest == old.digest
+
+
+def test_kept_versions_go_when_no_remembered_batch_needs_them(shelf, serving, tmp_path):
+    version(serving, 0)
+    shelf.add("2", seed=1)
+    serving.look()
+    for batch in range(1, 20):
+        version(serving, batch)
+    serving.look()
+    assert kept(tmp_path) == {"1", "2"}
+    version(serving, 20)
+    serving.look()
+    assert kept(tmp_path) == {"2"}
     assert len(list((tmp_path / "kept" / "batches").iterdir())) == 20
 
 
+def test_a_kept_model_that_is_damaged_is_fetched_again(shelf, serving, started, tmp_path):
+    [bundle] = (tmp_path / "kept" / "bundles").iterdir()
+    (bundle / "model.onnx").write_bytes(b"")
+    with capture_logs() as lines:
+        restarted = started()
+    assert [line["event"] for line in lines] == ["kept model refused"]
+    assert restarted.current().version == "1"
+    assert version(restarted, 0) == "1"
+    assert version(started(), 1) == "1"
+
+
+def test_a_repeat_fails_where_its_champion_is_damaged_and_goes_on_without_its_challenger(
+    shelf, serving, started, tmp_path
+):
+    shelf.add("3", seed=3, alias="challenger")
+    serving.look()
+    serving.for_batch(0, 2)
+    shelf.set(reachable=False)
+    for name, outcome in (("3", None), ("1", BundleRefused)):
+        [bundle] = (tmp_path / "kept" / "bundles").glob(f"{name}-*")
+        (bundle / "manifest.json").write_bytes((bundle / "manifest.json").read_bytes() + b" ")
+        restarted = started()
+        if outcome is None:
+            assert restarted.for_batch(0, 2).challenger is None
+        else:
+            with pytest.raises(outcome, match="digest"):
+                restarted.for_batch(0, 2)
+
+
+def test_what_a_killed_download_left_is_removed(serving, started, tmp_path):
+    left = tmp_path / "kept" / "incoming" / "tmpx"
+    left.mkdir()
+    started()
+    assert not left.exists()
+
+
 def test_the_files_of_a_bundle_are_what_workers_load(shelf, serving):
-    folder = shelf.add("1")
-    champion = serving()
-    files = champion.files(champion.current())
-    assert files == {f.name: f.read_bytes() for f in folder.iterdir()}
+    files = serving.files(serving.current())
+    assert files == {f.name: f.read_bytes() for f in (shelf.folder / "1").iterdir()}
+
+
+# --- the challenger ------------------------------------------------------------------------------
+
+
+def test_a_challenger_scores_from_the_next_batch_on_and_goes_when_its_alias_goes(
+    shelf, serving, told
+):
+    shelf.add("2", seed=1, alias="challenger")
+    assert serving.for_batch(0, 2).challenger is None
+    serving.look()
+    pin = serving.for_batch(1, 2)
+    assert (pin.champion.version, pin.challenger.version) == ("1", "2")
+    assert told.serving == {"champion": "1", "challenger": "2"}
+    del shelf.aliases["challenger"]
+    serving.look()
+    assert serving.for_batch(2, 2).challenger is None
+    assert told.serving == {"champion": "1"}
+
+
+def test_a_challenger_is_there_again_after_a_cold_start_without_a_registry(shelf, serving, started):
+    shelf.add("2", seed=1, alias="challenger")
+    serving.look()
+    shelf.set(reachable=False)
+    pin = started().for_batch(0, 2)
+    assert (pin.champion.version, pin.challenger.version) == ("1", "2")
+
+
+def test_a_challenger_that_becomes_champion_is_none_any_more(shelf, serving):
+    shelf.add("2", seed=1, alias="challenger")
+    serving.look()
+    shelf.aliases["champion"] = "2"
+    serving.look()
+    pin = serving.for_batch(0, 2)
+    assert (pin.champion.version, pin.challenger) == ("2", None)
+
+
+@pytest.mark.parametrize("why", UNFIT)
+def test_a_refused_challenger_changes_nothing_for_the_champion(shelf, serving, told, why):
+    UNFIT[why](shelf)
+    shelf.aliases.update(champion="1", challenger="2")
+    serving.look()
+    serving.look()
+    pin = serving.for_batch(0, 2)
+    assert (pin.champion.version, pin.challenger) == ("1", None)
+    assert told.refusals == {("challenger", CHECKS.get(why, "digest")): 1}
+
+
+def test_a_challenger_that_is_refused_takes_the_place_of_the_one_before_it(shelf, serving):
+    shelf.add("3", seed=3, alias="challenger")
+    serving.look()
+    assert serving.for_batch(0, 2).challenger is not None
+    damaged(shelf)
+    shelf.aliases.update(champion="1", challenger="2")
+    serving.look()
+    assert serving.for_batch(1, 2).challenger is None
+
+
+def test_without_a_champion_no_challenger_scores(shelf, started):
+    shelf.add("1", alias="challenger")
+    models = started()
+    models.look()
+    with pytest.raises(NoChampion):
+        models.for_batch(0, 2)
+
+
+# --- the registry and the watch ------------------------------------------------------------------
 
 
 def test_no_server_at_the_address_is_told_as_such(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     registry = Registry("http://127.0.0.1:9", "fraud-detector")
     with pytest.raises(RegistryUnreachable, match="no MLflow server answers at"):
-        registry.champion_version()
+        registry.bearing("champion")
     with pytest.raises(RegistryUnreachable, match="could not be downloaded"):
         registry.fetch("1", tmp_path)
 
 
-def test_a_stream_that_waits_for_its_first_model_gets_it_when_it_comes(shelf, serving):
+def test_a_watch_sees_a_new_champion_beside_the_batches_whatever_went_wrong_before(shelf, serving):
+    looks = []
+    bearing = shelf.bearing
+
+    def faulty(alias):
+        looks.append(alias)
+        if len(looks) == 1:
+            raise RuntimeError("a defect")
+        return bearing(alias)
+
+    shelf.set(bearing=faulty)
+    shelf.add("2", seed=1)
+    deadline = time.monotonic() + _DEADLINE_S
+    with capture_logs() as lines, watched(serving, every_s=0.01):
+        while serving.current().version != "2":
+            assert time.monotonic() < deadline
+    assert lines[0]["event"] == "look for models failed"
+
+
+def test_a_look_that_waits_for_a_registry_holds_up_neither_batches_nor_the_end(shelf, serving):
+    asked, answer = threading.Event(), threading.Event()
+
+    def slow(alias):
+        asked.set()
+        assert answer.wait(_DEADLINE_S)
+
+    shelf.set(bearing=slow)
+    with watched(serving):
+        assert asked.wait(_DEADLINE_S)
+        assert version(serving, 0) == "1"
+    answer.set()
+
+
+def test_a_stream_that_waits_for_its_first_model_gets_it_when_it_comes(shelf, started):
     looks = []
 
     def look():
-        looks.append(shelf.champion)
-        shelf.reachable = len(looks) > 1
+        looks.append(shelf.aliases.get("champion"))
+        shelf.set(reachable=len(looks) > 1)
         if len(looks) == 3:
             shelf.add("1")
 
-    bundle = await_first(serving(), threading.Event(), look, probe_s=0.01)
+    bundle = await_first(started(), threading.Event(), look, probe_s=0.01)
     assert bundle is not None
     assert bundle.version == "1"
     assert looks == [None, None, None]
 
 
-def test_a_stream_that_waits_for_its_first_model_passes_over_one_that_is_refused(shelf, serving):
+def test_a_stream_that_waits_for_its_first_model_passes_over_one_that_is_refused(shelf, started):
     shelf.add("1")
     (shelf.folder / "1" / "manifest.json").write_text("{}")
     looks = []
 
     def look():
-        looks.append(shelf.champion)
+        looks.append(shelf.aliases["champion"])
         if len(looks) == 3:
             shelf.add("2")
 
-    bundle = await_first(serving(), threading.Event(), look, probe_s=0.01)
+    bundle = await_first(started(), threading.Event(), look, probe_s=0.01)
     assert bundle is not None
     assert bundle.version == "2"
 
 
-def test_a_stream_that_waits_for_its_first_model_can_be_stopped(serving):
+def test_a_stream_that_waits_for_its_first_model_can_be_stopped(started):
     stop = threading.Event()
-    assert await_first(serving(), stop, stop.set) is None
+    assert await_first(started(), stop, stop.set) is None

@@ -10,12 +10,15 @@ from fraudstream.inference import bounds
 from fraudstream.inference import champion
 from fraudstream.inference import cluster
 from fraudstream.inference import executors
+from fraudstream.inference import fitness
 from fraudstream.inference import losses
 from fraudstream.inference import main
+from fraudstream.inference import progress
 from fraudstream.inference import scoring
 from fraudstream.inference import session
 from fraudstream.inference import steps
 from fraudstream.inference import store
+from fraudstream.inference import tally
 from fraudstream.inference import tasks
 
 
@@ -27,12 +30,15 @@ from fraudstream.inference import tasks
         champion,
         cluster,
         executors,
+        fitness,
         losses,
         main,
+        progress,
         scoring,
         session,
         steps,
         store,
+        tally,
         tasks,
     ],
     ids=lambda module: module.__name__,

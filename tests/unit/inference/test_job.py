@@ -4,6 +4,7 @@ from pathlib import Path
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.features.sets import DEFAULT
@@ -83,7 +84,7 @@ def test_a_checkpoint_of_other_topics_or_features_is_refused(tmp_path, other, pr
 def test_a_checkpoint_of_another_form_is_refused(tmp_path, monkeypatch):
     claim(settings(tmp_path))
     monkeypatch.setattr(job, "_FORMAT", "later")
-    with pytest.raises(ForeignState, match="belongs to format 2, not later: give another"):
+    with pytest.raises(ForeignState, match="belongs to format 3, not later: give another"):
         claim(settings(tmp_path))
 
 
@@ -161,3 +162,20 @@ def test_a_stop_waits_for_the_batch_at_hand(tmp_path):
     at_hand.join(_DEADLINE_S)
     stopping.join(_DEADLINE_S)
     assert events == ["scored", "stopped"]
+
+
+class Challenger:
+    version, digest = "2", "d" * 64
+
+
+def test_a_challenger_that_does_not_score_all_is_told_of_once(tmp_path):
+    batches = Batches(settings(tmp_path), NoModel(), SINK, NO_METRICS)
+    whole, part = ({"scores": 3, "shadow_scores": count} for count in (3, 2))
+    with capture_logs() as told:
+        batches._see_whether_fails(None, [part])
+        batches._see_whether_fails(Challenger, [whole])
+        assert told == []
+        for _ in range(2):
+            batches._see_whether_fails(Challenger, [whole, part])
+    [line] = told
+    assert (line["event"], line["version"], line["not_scored"]) == ("challenger fails", "2", 1)

@@ -34,7 +34,7 @@ ConnectionError: refused
 
 The above exception was the direct cause of the following exception:
 
-fraudstream.inference.champion.RegistryUnreachable: no MLflow server answers
+fraudstream.inference.registry.RegistryUnreachable: no MLflow server answers
 """
 
 

@@ -1,11 +1,13 @@
 """What Prometheus is told: counts of batches, how things stand, and nothing of a transaction."""
 
+from typing import NamedTuple
 from urllib.request import urlopen
 
 import numpy as np
 from prometheus_client import CollectorRegistry
 import pytest
 
+from fraudstream.inference.champion import Pin
 from fraudstream.inference.metrics import Metrics
 from fraudstream.inference.metrics import PortTaken
 from fraudstream.inference.metrics import served
@@ -21,6 +23,15 @@ from fraudstream.schema.decoding import decode_transactions
 from fraudstream.stack.process import free_port
 from unit.model.example_bundles import TINY
 from unit.model.example_bundles import write_tiny
+
+
+class Version(NamedTuple):
+    """All that is asked of a model here."""
+
+    version: str
+
+
+PIN = Pin(Version("7"), None, 2)
 
 
 def written(shard=0, was_there=False, at_ms=1_000.0, **counts):
@@ -41,8 +52,8 @@ def value(metrics, name, **labels):
 def test_what_the_shards_of_batches_tell_is_added_up(metrics):
     one = written(0, scores=3, alerts=1, dead_letters={"future_time": 2})
     two = written(1, scores=4, dead_letters={"future_time": 1, "not_json": 5})
-    metrics.add_batch([one, two], "7", 0.5, {"reading": 1.0})
-    metrics.add_batch([one], "8", 0.25, {"reading": 1.5})
+    metrics.add_batch([one, two], PIN, 0.5, {"reading": 1.0})
+    metrics.add_batch([one], PIN._replace(champion=Version("8")), 0.25, {"reading": 1.5})
     assert value(metrics, "scores_total", role="champion", version="7") == 7
     assert value(metrics, "scores_total", role="champion", version="8") == 3
     assert value(metrics, "alerts_total", role="champion", version="7") == 1
@@ -55,20 +66,28 @@ def test_what_the_shards_of_batches_tell_is_added_up(metrics):
     assert value(metrics, "stage_seconds_total", stage="reading") == 1.5
 
 
+def test_what_a_challenger_scores_is_told_apart(metrics):
+    row = written(scores=3, alerts=1, shadow_scores=2, shadow_alerts=2)
+    metrics.add_batch([row], PIN._replace(challenger=Version("8")), 0.5, {})
+    assert value(metrics, "scores_total", role="champion", version="7") == 3
+    assert value(metrics, "scores_total", role="challenger", version="8") == 2
+    assert value(metrics, "alerts_total", role="challenger", version="8") == 2
+
+
 def test_a_batch_of_which_something_was_there_counts_as_repeated_and_its_results_count(metrics):
-    metrics.add_batch([written(0, True, scores=3), written(1, scores=4)], "7", 0.5, {})
+    metrics.add_batch([written(0, True, scores=3), written(1, scores=4)], PIN, 0.5, {})
     assert value(metrics, "batches_repeated_total") == 1
     assert value(metrics, "scores_total", role="champion", version="7") == 7
 
 
 def test_a_batch_without_results_is_a_batch(metrics):
-    metrics.add_batch([], "7", 0.5, {})
+    metrics.add_batch([], PIN, 0.5, {})
     assert value(metrics, "batches_total") == 1
 
 
 def test_latencies_run_from_append_to_commit_and_are_counted_up_to_each_bound(metrics):
     appended = np.array([900, 400, -999_000])
-    metrics.add_batch([written(scores=3, appended_ms=[appended])], "7", 0.5, {})
+    metrics.add_batch([written(scores=3, appended_ms=[appended])], PIN, 0.5, {})
     assert value(metrics, "latency_seconds_bucket", le="0.1") == 1
     assert value(metrics, "latency_seconds_bucket", le="0.75") == 2
     assert value(metrics, "latency_seconds_bucket", le=str(LATENCY_BOUNDS_S[-1])) == 2
@@ -125,6 +144,8 @@ def test_the_models_at_work_are_told_with_their_age_and_refused_ones_are_counted
     labels = {"model": "tiny-detector", "version": "3", "digest": digest}
     assert value(metrics, "model_info", role="champion", **labels) == 1
     assert value(metrics, "model_age_seconds", role="champion") == 60
+    metrics.serves("champion", None, 0.0)
+    assert value(metrics, "model_age_seconds", role="champion") is None
     metrics.refused("champion", "golden rows")
     assert value(metrics, "models_refused_total", role="champion", check="golden rows") == 1
 

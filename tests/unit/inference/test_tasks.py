@@ -13,7 +13,9 @@ from fraudstream.features.definitions import VISIBILITY_LAG
 from fraudstream.features.definitions import Feature
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.inference.scoring import OUTGOING
+from fraudstream.inference.scoring import Destinations
 from fraudstream.inference.scoring import Results
+from fraudstream.inference.scoring import results
 from fraudstream.inference.sink import NotWritten
 from fraudstream.inference.steps import LABELLED
 from fraudstream.inference.steps import REJECTED
@@ -25,6 +27,7 @@ from fraudstream.inference.store import StateElsewhere
 from fraudstream.inference.tally import Tally
 from fraudstream.inference.tasks import SecondsByStage
 from fraudstream.inference.tasks import Settings
+from fraudstream.inference.tasks import Shipped
 from fraudstream.inference.tasks import first_task
 from fraudstream.inference.tasks import key_task
 from fraudstream.inference.tasks import scoring_task
@@ -33,7 +36,10 @@ from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 from fraudstream.model.bundle import BundleRefused
 from fraudstream.model.bundle import load_bundle
+from fraudstream.schema.validation import PREDICTION
+from fraudstream.schema.validation import validator
 from unit.model.example_bundles import TINY
+from unit.model.example_bundles import tiny_manifest
 from unit.model.example_bundles import write_tiny
 
 TOPICS = Topics()
@@ -203,7 +209,9 @@ def test_on_another_machine_than_the_state_a_task_fails(settings):
 
 
 def test_merchants_without_rows_need_no_model(settings):
-    task = scoring_task(settings, 0, "1", "0" * 64, Broadcast(settings.checkpoint), SPENT)
+    task = scoring_task(
+        settings, 0, Shipped("1", "0" * 64, Broadcast(settings.checkpoint)), None, SPENT
+    )
     assert list(task([])) == []
 
 
@@ -211,7 +219,7 @@ def test_scores_and_dead_letters_go_out_to_their_topics(settings, model, tmp_pat
     bundle = load_bundle(tmp_path / "bundle", TINY, "3")
     values = [transaction(0, merchant="m1"), transaction(1, "c2", "m2"), b"?"]
     handed = list(first_task(settings, 0, SPENT)([records(values)]))
-    [out] = scoring_task(settings, 0, "3", bundle.digest, model, SPENT)(handed)
+    [out] = scoring_task(settings, 0, Shipped("3", bundle.digest, model), None, SPENT)(handed)
     by_topic = {}
     for row in out.outgoing.to_pylist():
         by_topic.setdefault(row["topic"], []).append(orjson.loads(row["value"]))
@@ -234,8 +242,8 @@ def test_no_card_number_is_handed_on(settings):
         None,
         transaction(2),
     ]
-    handed = [*rows(first_task(settings, 0), records(values))]
-    handed += rows(first_task(settings, 0), records(values, TOPICS.labels))
+    handed = [*rows(first_task(settings, 0, SPENT), records(values))]
+    handed += rows(first_task(settings, 0, SPENT), records(values, TOPICS.labels))
     refused = [row for row in handed if row["kind"] == REJECTED]
     assert [row["offset"] for row in refused] == [0, 1, 2, 3, 0, 1, 2, 3, 4]
     assert "card_id: expected no card number" in refused[0]["reason"]
@@ -268,7 +276,81 @@ def test_a_model_that_reaches_a_worker_damaged_is_refused(settings, model):
     model.value["model.onnx"] = b"damaged"
     handed = list(first_task(settings, 0, SPENT)([records([transaction(0)])]))
     with pytest.raises(BundleRefused):
-        list(scoring_task(settings, 0, "1", "1" * 64, model, SPENT)(handed))
+        list(scoring_task(settings, 0, Shipped("1", "1" * 64, model), None, SPENT)(handed))
+
+
+def scored(settings, champion, challenger, values):
+    handed = list(first_task(settings, 0, SPENT)([records(values)]))
+    [out] = scoring_task(settings, 0, champion, challenger, SPENT)(handed)
+    told = [(row["topic"], orjson.loads(row["value"])) for row in out.outgoing.to_pylist()]
+    return out.tally, told
+
+
+def test_a_challenger_scores_the_same_and_raises_no_alert(settings, model, tmp_path):
+    bundle = load_bundle(tmp_path / "bundle", TINY, "3")
+    # To it, all are alerts.
+    eager = replace(tiny_manifest(), threshold=0.0)
+    digest = write_tiny(tmp_path / "other", eager, seed=1)
+    other = load_bundle(tmp_path / "other", TINY, "4")
+    champion = Shipped("3", bundle.digest, model)
+    challenger = Shipped("4", digest, Broadcast(tmp_path / "other"))
+    values = [transaction(n, f"c{n}") for n in range(4)]
+    alone, without = scored(settings, champion, None, values)
+    tally, told = scored(settings, champion, challenger, values)
+    in_shadow = [(topic, score) for topic, score in told if score["role"] == "challenger"]
+    assert [each for each in told if each not in in_shadow] == without
+    assert {topic for topic, _ in in_shadow} == {TOPICS.scores}
+    assert [score["transaction_id"] for _, score in in_shadow] == ["t0", "t1", "t2", "t3"]
+    features = [list(s["features"].values()) for t, s in without if t == TOPICS.scores]
+    expected = other.score(np.array(features, dtype=np.float64))
+    np.testing.assert_allclose([score["score"] for _, score in in_shadow], expected)
+    for _, score in in_shadow:
+        assert (score["model_version"], score["model_digest"]) == ("4", digest)
+        assert (score["is_alert"], score["reasons"], score["features"]) == (True, [], None)
+        assert validator(PREDICTION).explain(score) is None
+    assert (tally.scores, tally.alerts) == (alone.scores, alone.alerts)
+    assert (tally.shadow_scores, tally.shadow_alerts) == (4, 4)
+
+
+def test_a_challenger_that_reaches_a_worker_damaged_changes_nothing(settings, model, tmp_path):
+    bundle = load_bundle(tmp_path / "bundle", TINY, "3")
+    champion = Shipped("3", bundle.digest, model)
+    damaged = Broadcast(tmp_path / "bundle")
+    damaged.value["model.onnx"] = b"damaged"
+    _, without = scored(settings, champion, None, [transaction(0)])
+    tally, told = scored(settings, champion, Shipped("4", "4" * 64, damaged), [transaction(0)])
+    assert told == without
+    assert (tally.scores, tally.shadow_scores) == (1, 0)
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("no such operator"), np.nan])
+def test_a_challenger_that_cannot_score_changes_nothing(settings, model, tmp_path, fault):
+    bundle = load_bundle(tmp_path / "bundle", TINY, "3")
+    write_tiny(tmp_path / "other", seed=1)
+
+    class Session:
+        """A model that runs no more."""
+
+        def get_inputs(self):
+            return [Input]
+
+        def run(self, _, inputs):
+            if isinstance(fault, Exception):
+                raise fault
+            return [np.full(len(inputs[Input.name]), fault)]
+
+    class Input:
+        name = "features"
+
+    faulty = replace(load_bundle(tmp_path / "other", TINY, "4"), _session=Session())
+    handed = list(first_task(settings, 0, SPENT)([records([transaction(0)])]))
+    store = EmbeddedStore(tmp_path / "store")
+    featured = key_step(TINY, "card", pa.Table.from_batches(handed), 0, store)
+    to = Destinations(TOPICS.scores, TOPICS.predicted, TOPICS.dead_letters)
+    alone = results(TINY, bundle, featured, to, 1.0)
+    beside = results(TINY, bundle, featured, to, 1.0, faulty)
+    assert beside.outgoing.to_pylist() == alone.outgoing.to_pylist()
+    assert beside.tally.shadow_scores == 0
 
 
 class Paper:
@@ -339,7 +421,7 @@ def test_tasks_tell_on_what_they_have_spent_their_time(settings, model, tmp_path
     bundle = load_bundle(tmp_path / "bundle", TINY, "3")
     spent = Spent()
     handed = first_task(settings, 0, spent)([records([transaction(0)])])
-    scoring = scoring_task(settings, 0, "3", bundle.digest, model, spent)
+    scoring = scoring_task(settings, 0, Shipped("3", bundle.digest, model), None, spent)
     assert len(rows(writing_task(scoring, Paper(), 0, spent, lambda: 1), *handed)) == 1
     assert set(spent.stages) == {"reading", "features", "exchange", "scoring", "writing"}
 

@@ -48,6 +48,7 @@ def prediction(**changes: Any) -> dict[str, Any]:
         "threshold": 0.75,
         "is_alert": False,
         "is_late": False,
+        "role": "champion",
         "model_name": "fraud-detector",
         "model_version": "1",
         "model_digest": "0" * 64,

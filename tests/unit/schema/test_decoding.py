@@ -51,17 +51,21 @@ def test_every_field_of_a_prediction_but_features_and_reasons_has_its_column() -
     assert decoded.columns.to_pylist() == [expected]
 
 
-def test_predictions_of_the_version_before_are_read_too() -> None:
+def test_predictions_of_versions_before_are_read_too_as_the_champions() -> None:
     reason = {"group": "amount", "feature": "amount", "value": 9.5, "contribution": 0.1}
     told = {"usual": 3.0, "usual_of": "all", "sentence": "Amount is 9.50; usual is 3.00"}
-    values = [
-        orjson.dumps(prediction(reasons=reasons))
+    earlier = [
+        prediction(reasons=reasons)
         for reasons in ([reason], [reason | told], [{**reason, "sentence": "Half of it"}], [told])
     ]
-    decoded = decode_predictions(values, appended(4))
-    assert decoded.rows.tolist() == [0, 1]
-    assert [rejection.row for rejection in decoded.rejections] == [2, 3]
-    assert "'usual' is a required property" in decoded.rejections[0].reason
+    for each in earlier:
+        del each["role"]
+    present = [prediction(reasons=[reason | told], role=r) for r in ("champion", "challenger", "x")]
+    decoded = decode_predictions(list(map(orjson.dumps, earlier + present)), appended(7))
+    assert decoded.rows.tolist() == [0, 1, 4, 5]
+    assert decoded.columns["role"].to_pylist() == ["champion"] * 3 + ["challenger"]
+    assert [rejection.row for rejection in decoded.rejections] == [2, 3, 6]
+    assert "is a required property" in decoded.rejections[0].reason
 
 
 def test_absent_fields_are_null() -> None:

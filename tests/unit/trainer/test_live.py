@@ -104,6 +104,31 @@ def test_the_first_of_repeated_scores_and_labels_counts() -> None:
     assert rows.is_fraud.tolist() == [True, False]
 
 
+def test_a_challenger_is_judged_beside_the_champion_on_the_same_transactions() -> None:
+    scores, labels = fortnight()
+    period = Period(0, 14 * DAY_US, 3 * DAY)
+    alone = evaluate(joined(scores, labels), period, COST)
+    # It knows better, of the second half.
+    fraud = {each["transaction_id"] for each in labels if each["is_fraud"]}
+    in_shadow = [
+        each
+        | score(int(each["transaction_id"][1:]), 0, 0.9 if each["transaction_id"] in fraud else 0.1)
+        | {"event_time": each["event_time"], "role": "challenger", "model_version": "11"}
+        for each in scores[200:]
+    ]
+    rows = joined([one for pair in zip(scores[200:], in_shadow, strict=True) for one in pair], [])
+    assert rows.duplicates == 0
+    by_card: dict[int, set[str]] = {}
+    for card, name in zip(rows.card, [s["card_id"] for s in scores[200:] + in_shadow], strict=True):
+        by_card.setdefault(card, set()).add(name)
+    assert sorted(map(len, by_card.values())) == [1] * 5
+    *champions, challenger = evaluate(joined(in_shadow + scores, labels), period, COST)
+    assert champions == alone
+    assert (challenger.role, challenger.version) == ("challenger", "11")
+    assert challenger.metrics["scored"] == 200
+    assert challenger.metrics["average_precision"] == 1
+
+
 def test_scores_of_other_models_are_told_apart() -> None:
     scores = table([score(1, 10), score(2, 20, model_name="other")], decode_predictions)
     mine, others = of_model(scores, "fraud-detector")

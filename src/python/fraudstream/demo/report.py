@@ -69,7 +69,7 @@ class Ledger:
         Keys of the transactions that ended in the dead letters. What was refused before it was
         ever in the topic of transactions, or came from another topic, is not among them.
     alerts
-        The first alert (a ``prediction.v2`` document) of each alerted transaction id, in the
+        The first alert (a ``prediction.v3`` document) of each alerted transaction id, in the
         order in which they came.
     model
         Name and version of the model that gave the last score; ``None`` before the first.
@@ -94,9 +94,11 @@ class Ledger:
                 self._open.add(key)
 
     def add_scores(self, records: Records) -> None:
-        """Enter records of the topic of scores."""
+        """Enter records of the topic of scores; those of a challenger are left out."""
         for value, _, _, appended_ms in _rows(records):
             document = orjson.loads(value or b"null")
+            if document.get("role") == "challenger":
+                continue
             key = document["transaction_id"]
             known = self.scores.get(key)
             if known is not None:

@@ -16,6 +16,9 @@ dead letter. What is wrong is named, one `Finding` each:
 ``differing``
     A score that an offline replay of the topics does not give.
 
+The one score is the champion's. What a challenger says of a transaction is held apart: it may be
+missing, and need only be there once, be of a transaction, and be no alert.
+
 A stream that runs has records before it that it has not come to: those that lie, in their
 partition, behind the last one that has a result. They are `pending`, and no fault; of a stream
 that has stopped for good at the end of its topics they are, and `Audit.ended` tells them so.
@@ -31,6 +34,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+
+from fraudstream.model.bundle import CHALLENGER
+from fraudstream.model.bundle import CHAMPION
 
 #: How far a score that is computed again may be from the one that was served: what is left of
 #: 32-bit arithmetic in another order of rows.
@@ -70,7 +76,9 @@ class Audit:
     ----------
     transactions, scores, alerts, refused, dead_letters
         How many distinct ones there are: valid transactions, results of each kind, and records
-        that are not valid.
+        that are not valid. Scores are the champion's.
+    shadow_scores
+        How many distinct transactions a challenger has scored.
     copies
         Valid records that repeat a transaction.
     pending
@@ -87,6 +95,7 @@ class Audit:
     dead_letters: int
     pending: tuple[Finding, ...]
     findings: tuple[Finding, ...]
+    shadow_scores: int = 0
 
     @property
     def is_clean(self) -> bool:
@@ -155,7 +164,8 @@ def audit(topic: str, transactions: pa.Table, refused: pa.Table, results: Result
     >>> one = {"card_id": ["c"], "transaction_id": ["t"], "partition": [0], "offset": [0]}
     >>> none = pa.table({name: pa.array([], "i8") for name in ("topic", "partition", "offset")})
     >>> predictions = pa.table({"card_id": ["c"], "transaction_id": ["u"], "score": [0.1],
-    ...                         "model_digest": ["d"], "is_alert": [False]})
+    ...                         "model_digest": ["d"], "is_alert": [False],
+    ...                         "role": ["champion"]})
     >>> found = audit("tx", pa.table(one), none, Results(predictions, predictions[:0], none))
     >>> [(f.kind, f.what) for f in found.findings], len(found.pending)
     ([('foreign', 'c/u')], 1)
@@ -164,8 +174,10 @@ def audit(topic: str, transactions: pa.Table, refused: pa.Table, results: Result
     records = transactions.select([*_KEY, "partition", "offset"]).to_pandas()
     records = records.sort_values(["partition", "offset"], kind="stable")
     first = records.drop_duplicates(_KEY)
-    scored = _told(results.scores)
-    flagged = _told(results.alerts)
+    every = _told(results.scores)
+    scored, in_shadow = (every[every["role"] == role] for role in (CHAMPION, CHALLENGER))
+    every_alert = _told(results.alerts)
+    flagged = every_alert[every_alert["role"] == CHAMPION]
     should_be_flagged = scored[scored["is_alert"].astype(bool)]
     letters = results.dead_letters.select(_PLACE).to_pandas()
     bad = refused.select(_PLACE).to_pandas()
@@ -173,6 +185,12 @@ def audit(topic: str, transactions: pa.Table, refused: pa.Table, results: Result
     findings = [
         *_repeated(scored, scores_topic),
         *_repeated(flagged, alerts_topic),
+        *_repeated(in_shadow, scores_topic, "by a challenger, "),
+        *_foreign(in_shadow, first, scores_topic, "no such transaction, by a challenger"),
+        *[
+            Finding("foreign", alerts_topic, _name(row), "by a challenger")
+            for row in every_alert[every_alert["role"] != CHAMPION].itertuples()
+        ],
         *_foreign(scored, first, scores_topic, "no such transaction"),
         *_foreign(flagged, should_be_flagged, alerts_topic, "no score says that it is an alert"),
         *_unlike(flagged, should_be_flagged, alerts_topic),
@@ -215,6 +233,7 @@ def audit(topic: str, transactions: pa.Table, refused: pa.Table, results: Result
         dead_letters=len(letters.drop_duplicates(_PLACE)),
         pending=tuple(pending),
         findings=tuple(findings),
+        shadow_scores=len(in_shadow.drop_duplicates(_KEY)),
     )
 
 
@@ -243,10 +262,10 @@ def differing(
 
 
 def _told(predictions: pa.Table) -> pd.DataFrame:
-    return predictions.select([*_KEY, "score", "model_digest", "is_alert"]).to_pandas()
+    return predictions.select([*_KEY, "score", "model_digest", "is_alert", "role"]).to_pandas()
 
 
-def _repeated(told: pd.DataFrame, topic: str) -> list[Finding]:
+def _repeated(told: pd.DataFrame, topic: str, whose: str = "") -> list[Finding]:
     again = told[told.duplicated(_KEY, keep=False)]
     found = []
     for (card, transaction), rows in again.groupby(_KEY, sort=False):
@@ -255,7 +274,8 @@ def _repeated(told: pd.DataFrame, topic: str) -> list[Finding]:
             f"{row.score!r} by {row.model_digest[:12]}" for row in versions.itertuples()
         )
         kind = "duplicate" if len(versions) == 1 else "conflicting"
-        found.append(Finding(kind, topic, f"{card}/{transaction}", f"{len(rows)} times: {scores}"))
+        detail = f"{whose}{len(rows)} times: {scores}"
+        found.append(Finding(kind, topic, f"{card}/{transaction}", detail))
     return found
 
 

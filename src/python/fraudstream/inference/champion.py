@@ -1,28 +1,38 @@
-"""The model that serves: watched in the registry, checked, kept on disk, pinned to batches."""
+"""The models at work: watched in the registry, checked, kept on disk, pinned to batches.
+
+The champion's scores count; a challenger, if there is one, scores the same transactions in its
+shadow. A new model is fetched and checked beside the stream, and serves from the next batch on.
+What fails a check is refused, and the last good model serves on.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
-import shutil
 import tempfile
 import threading
-import time
+from typing import Any
 from typing import NamedTuple
+from typing import Protocol
 
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-import orjson
 import structlog
 
-from fraudstream.cli.tracking import WHO_ARE_YOU
-from fraudstream.features.definitions import FeatureSet
-from fraudstream.model.bundle import BUNDLE_ARTIFACTS
+from fraudstream.features.history import Float64
+from fraudstream.inference.fitness import LEAST_ROWS
+from fraudstream.inference.fitness import Bounds
+from fraudstream.inference.fitness import Recent
+from fraudstream.inference.fitness import objection
+from fraudstream.inference.kept import Kept
+from fraudstream.inference.kept import Name
+from fraudstream.inference.kept import name_of
+from fraudstream.inference.registry import Registered
+from fraudstream.inference.registry import Registry
+from fraudstream.inference.registry import RegistryUnreachable
+from fraudstream.model.bundle import CHALLENGER
 from fraudstream.model.bundle import CHAMPION
 from fraudstream.model.bundle import Bundle
 from fraudstream.model.bundle import BundleRefused
-from fraudstream.model.bundle import load_bundle
-
-_BATCHES_REMEMBERED = 20
 
 log = structlog.get_logger()
 
@@ -31,81 +41,16 @@ class NoChampion(LookupError):
     """There is no model to serve: none in the registry, and none kept on this machine."""
 
 
-class RegistryUnreachable(ConnectionError):
-    """The registry does not answer."""
+class Witness(Protocol):
+    """Is told what becomes of models."""
 
+    def serves(self, role: str, bundle: Bundle | None, since_s: float) -> None:
+        """Take note of the model of a role; `since_s` is when it was registered, epoch seconds."""
+        ...
 
-@dataclass(frozen=True)
-class Registry:
-    """Where champions come from.
-
-    Parameters
-    ----------
-    tracking_uri
-        Of the MLflow server.
-    model_name
-        Of the registered model.
-    """
-
-    tracking_uri: str
-    model_name: str
-
-    def champion_version(self) -> str | None:
-        """Return the version that bears the alias ``champion``, or ``None`` if none does.
-
-        Raises
-        ------
-        RegistryUnreachable
-            If the server does not answer, or not sensibly.
-        """
-        try:
-            found = self._client().get_model_version_by_alias(self.model_name, CHAMPION)
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            if error.error_code == "UNAUTHENTICATED":
-                raise RegistryUnreachable(f"{self.tracking_uri} {WHO_ARE_YOU}") from error
-            raise RegistryUnreachable(self._unreachable()) from error
-        return str(found.version)
-
-    def fetch(self, version: str, folder: Path) -> Path:
-        """Download the bundle of `version` below `folder` and return where it lies.
-
-        Raises
-        ------
-        RegistryUnreachable
-            If the server or its artifact store does not answer.
-        """
-        client = self._client()
-        try:
-            run = client.get_model_version(self.model_name, version).run_id
-            return Path(client.download_artifacts(str(run), BUNDLE_ARTIFACTS, str(folder)))
-        except (MlflowException, OSError) as error:
-            raise RegistryUnreachable(
-                f"version {version} of {self.model_name} could not be downloaded from "
-                f"{self.tracking_uri}: {error}"
-            ) from error
-
-    def bundle(self, version: str, digest: str) -> Bundle | None:
-        """Return the bundle of `version`, or ``None`` if it is not the one with this digest.
-
-        Raises
-        ------
-        RegistryUnreachable
-            As of `fetch`.
-        """
-        with tempfile.TemporaryDirectory(prefix="fraudstream-") as folder:
-            found = load_bundle(self.fetch(version, Path(folder)), version=version)
-        return found if found.digest == digest else None
-
-    def _client(self) -> MlflowClient:
-        return MlflowClient(self.tracking_uri, self.tracking_uri)
-
-    def _unreachable(self) -> str:
-        return (
-            f"no MLflow server answers at {self.tracking_uri}: "
-            "start it, or give its address with --tracking-uri"
-        )
+    def refused(self, role: str, check: str) -> None:
+        """Take note of a model that failed a check."""
+        ...
 
 
 class Pin(NamedTuple):
@@ -113,52 +58,93 @@ class Pin(NamedTuple):
 
     Attributes
     ----------
-    bundle
-        The model that scores it.
+    champion
+        The model whose scores count.
+    challenger
+        The model that scores in its shadow; ``None`` if there is none.
     shards
         Into how many parts its steps but the first are cut.
     """
 
-    bundle: Bundle
+    champion: Bundle
+    challenger: Bundle | None
     shards: int
 
 
-class Champion:
-    """The model to score the next batch with.
+class _Chosen(NamedTuple):
+    """A model that has passed all checks, and how the registry knows it."""
+
+    registered: Registered
+    bundle: Bundle
+
+
+class Models:
+    """The champion and the challenger of the next batch.
 
     Parameters
     ----------
     registry
-        Where to look for a new champion.
-    folder
-        Where checked bundles are kept, one a version, and which batch used which. A restart, also
-        without a registry, goes on with the last one.
-    feature_set
-        The features that are served: a bundle trained on others is refused.
-    every_s
-        How many seconds to wait at least between two looks at the registry.
+        Where to look for new ones.
+    kept
+        Where checked bundles are kept. A restart, also without a registry, goes on with the last
+        ones.
+    witness
+        Is told what serves and what is refused.
+    bounds
+        What a new model may do with recent traffic.
     """
 
     def __init__(
-        self,
-        registry: Registry,
-        folder: Path,
-        feature_set: FeatureSet,
-        every_s: float = 5.0,
-        clock: Callable[[], float] = time.monotonic,
+        self, registry: Registry, kept: Kept, witness: Witness, bounds: Bounds | None = None
     ) -> None:
         self._registry = registry
-        self._folder = folder
-        self._feature_set = feature_set
-        self._every_s = every_s
-        self._clock = clock
-        self._next_look = clock()
-        self._serving: Bundle | None = None
-        self._refused: set[str] = set()
-        (folder / "batches").mkdir(parents=True, exist_ok=True)
+        self._kept = kept
+        self._witness = witness
+        self._bounds = bounds or Bounds()
+        self._recent = Recent()
+        # Guards what serves and the folder, between the batches and the watch.
+        self._lock = threading.Lock()
+        self._chosen: dict[str, _Chosen] = {}
+        self._waiting: dict[str, _Chosen] = {}
+        self._refused: set[tuple[str, Registered]] = set()
+        self._is_reachable = True
+        for role, noted in kept.noted_serving().items():
+            self._resume(role, noted)
+
+    # --- for the batches -------------------------------------------------------------------------
 
     def for_batch(self, batch: int, shards: int) -> Pin:
-        """Return the model for a batch, and `shards`; the same however often it is repeated.
+        """Return the models for a batch, and `shards`; the same however often it is repeated.
+
+        Raises
+        ------
+        NoChampion
+            If there is none to serve.
+        BundleRefused
+            If the batch was begun with a champion that is damaged by now.
+        """
+        with self._lock:
+            noted = self._kept.remembered(batch)
+            if noted is not None:
+                return self._pinned(noted)
+            used = {role: name_of(each.bundle) for role, each in self._chosen.items()}
+            if CHAMPION not in used:
+                raise self._no_champion()
+            self._kept.remember(batch, {"models": used, "shards": shards})
+            return Pin(self._chosen[CHAMPION].bundle, self._bundle_of(CHALLENGER), shards)
+
+    def saw(self, rows: Float64) -> None:
+        """Take note of the features of some of the latest traffic, shape (n, features)."""
+        self._recent.add(rows)
+
+    def files(self, bundle: Bundle) -> dict[str, bytes]:
+        """Return the files of a kept bundle, for workers on other machines."""
+        return self._kept.files(bundle)
+
+    # --- for the watch ---------------------------------------------------------------------------
+
+    def current(self) -> Bundle:
+        """Return the champion of the next batch; where there is none, look for one.
 
         Raises
         ------
@@ -166,86 +152,225 @@ class Champion:
             If there is none to serve.
         RegistryUnreachable
             If there is none on this machine, and the registry does not answer.
+        BundleRefused
+            If there is none on this machine, and that of the registry is unfit.
         """
-        pin = self._folder / "batches" / f"{batch}.json"
-        if pin.exists():
-            pinned = orjson.loads(pin.read_bytes())
-            return Pin(self._kept(pinned["version"]), pinned["shards"])
-        bundle = self.current()
-        document = {"version": bundle.version, "digest": bundle.digest, "shards": shards}
-        _write_whole(pin, orjson.dumps(document))
-        (self._folder / "batches" / f"{batch - _BATCHES_REMEMBERED}.json").unlink(missing_ok=True)
-        return Pin(bundle, shards)
+        if CHAMPION not in self._chosen:
+            self._look(CHAMPION)
+        champion = self._bundle_of(CHAMPION)
+        if champion is None:
+            raise self._no_champion()
+        return champion
 
-    def current(self) -> Bundle:
-        """Return the champion, after a look at the registry if one is due; see `for_batch`."""
-        if self._serving is None:
-            self._serving = self._last_good()
-        if self._clock() >= self._next_look:
-            try:
-                self._look()
-            except RegistryUnreachable as error:
-                if self._serving is None:
-                    raise
-                log.warning("registry unreachable", serving=self._serving.version, why=str(error))
-            self._next_look = self._clock() + self._every_s
-        if self._serving is None:
-            raise NoChampion(
-                f"{self._registry.tracking_uri} has no champion of {self._registry.model_name}: "
-                "train one with `trainer.pex train`"
-            )
-        return self._serving
+    def look(self) -> None:
+        """Look for new models: those that pass all checks serve from the next batch on.
 
-    def _look(self) -> None:
-        version = self._registry.champion_version()
-        serving = self._serving.version if self._serving else None
-        if version is None or version == serving or version in self._refused:
+        Whatever is wrong with the registry or with what it holds is logged, and changes nothing.
+        """
+        try:
+            for role in (CHAMPION, CHALLENGER):
+                self._look(role)
+        except RegistryUnreachable as error:
+            if self._is_reachable:
+                log.warning("registry unreachable", why=str(error))
+            self._is_reachable = False
+        except BundleRefused:
+            # The first champion: it was told when it was refused.
+            return
+        else:
+            self._is_reachable = True
+        with self._lock:
+            at_work = [*self._chosen.values(), *self._waiting.values()]
+            self._kept.forget_all_but(name_of(each.bundle) for each in at_work)
+
+    def _look(self, role: str) -> None:
+        found = self._registry.bearing(role)
+        if role == CHALLENGER and (found is None or self._is_chosen(CHAMPION, found)):
+            # Two of one model would tell nothing.
+            self._choose(role, None)
+            return
+        if found is None or (role, found) in self._refused:
+            return
+        if self._is_chosen(role, found):
+            self._waiting.pop(role, None)
             return
         try:
-            self._serving = self._obtain(version)
+            candidate = self._obtain(role, found)
+            is_fit = self._is_fit(role, candidate)
         except BundleRefused as error:
-            self._refused.add(version)
-            log.warning("champion refused", version=version, serving=serving, why=str(error))
-            if serving is None:
-                raise
+            self._refuse(role, found, error)
             return
-        _write_whole(self._folder / "last.json", orjson.dumps({"version": version}))
-        log.info("champion serves", version=version, before=serving, digest=self._serving.digest)
+        if is_fit:
+            self._choose(role, candidate)
 
-    def _obtain(self, version: str) -> Bundle:
-        kept = self._folder / version
-        if not kept.exists():
-            with tempfile.TemporaryDirectory(dir=self._folder) as scratch:
-                found = self._registry.fetch(version, Path(scratch))
-                load_bundle(found, self._feature_set, version)
-                shutil.move(found, kept)
-        return load_bundle(kept, self._feature_set, version)
+    def _obtain(self, role: str, found: Registered) -> _Chosen:
+        """Return a model that has passed the checks of its bundle."""
+        waiting = self._waiting.get(role)
+        if waiting is not None and waiting.registered == found:
+            return waiting
+        if found.digest is not None and self._kept.holds((found.version, found.digest)):
+            try:
+                return _Chosen(found, self._kept.load((found.version, found.digest)))
+            except BundleRefused as error:
+                log.warning("kept model damaged", version=found.version, why=str(error))
+        with tempfile.TemporaryDirectory(dir=self._kept.incoming) as scratch:
+            folder = self._registry.fetch(found.version, Path(scratch))
+            bundle = self._kept.keep(folder, found.version)
+            if found.digest not in (None, bundle.digest):
+                raise BundleRefused(
+                    folder, "digest", f"expected {found.digest}, as registered, got {bundle.digest}"
+                )
+        return _Chosen(found, bundle)
 
-    def _kept(self, version: str) -> Bundle:
-        if self._serving is not None and self._serving.version == version:
-            return self._serving
-        return load_bundle(self._folder / version, self._feature_set, version)
+    def _is_fit(self, role: str, candidate: _Chosen) -> bool:
+        """Return whether a model may serve now; ``False`` if there is too little to tell by.
 
-    def _last_good(self) -> Bundle | None:
-        last = self._folder / "last.json"
-        if not last.exists():
-            return None
-        return self._kept(orjson.loads(last.read_bytes())["version"])
+        Raises
+        ------
+        BundleRefused
+            If it must not.
+        """
+        serving = self._bundle_of(CHAMPION)
+        if serving is None:
+            return role == CHAMPION
+        rows = self._recent.rows
+        if len(rows) < LEAST_ROWS:
+            if self._waiting.get(role) != candidate:
+                log.info("model waits for traffic", role=role, version=candidate.bundle.version)
+            self._waiting[role] = candidate
+            return False
+        self._waiting.pop(role, None)
+        if (why := objection(candidate.bundle, serving, rows, self._bounds)) is not None:
+            raise BundleRefused(Path(candidate.bundle.version), *why)
+        return True
 
-    def files(self, bundle: Bundle) -> dict[str, bytes]:
-        """Return the files of a kept bundle, for workers on other machines."""
-        folder = self._folder / bundle.version
-        return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+    def _refuse(self, role: str, found: Registered, error: BundleRefused) -> None:
+        self._refused.add((role, found))
+        self._witness.refused(role, error.check)
+        serving = self._bundle_of(CHAMPION)
+        log.warning(
+            "model refused",
+            role=role,
+            version=found.version,
+            serving=serving and serving.version,
+            why=str(error),
+        )
+        if serving is None:
+            raise error
+        if role == CHALLENGER:
+            self._choose(role, None)
+
+    def _choose(self, role: str, chosen: _Chosen | None) -> None:
+        before = self._bundle_of(role)
+        if chosen is None and before is None:
+            return
+        with self._lock:
+            if chosen is None:
+                del self._chosen[role]
+            else:
+                self._chosen[role] = chosen
+            self._kept.note_serving(
+                {
+                    name: {"registered": each.registered._asdict(), "digest": each.bundle.digest}
+                    for name, each in self._chosen.items()
+                }
+            )
+        self._tell(role)
+        log.info(
+            "model serves" if chosen else "model serves no more",
+            role=role,
+            version=chosen and chosen.bundle.version,
+            before=before and before.version,
+            digest=chosen and chosen.bundle.digest,
+        )
+
+    def _resume(self, role: str, noted: Mapping[str, Any]) -> None:
+        """Go on with a model that served before a restart."""
+        registered = Registered(**noted["registered"])
+        try:
+            bundle = self._kept.load((registered.version, noted["digest"]))
+        except BundleRefused as error:
+            log.warning("kept model refused", role=role, why=str(error))
+            return
+        self._chosen[role] = _Chosen(registered, bundle)
+        self._tell(role)
+
+    def _tell(self, role: str) -> None:
+        chosen = self._chosen.get(role)
+        if chosen is None:
+            self._witness.serves(role, None, 0.0)
+        else:
+            self._witness.serves(role, chosen.bundle, chosen.registered.created_ms / 1000)
+
+    def _pinned(self, noted: Mapping[str, Any]) -> Pin:
+        models = {role: (name[0], name[1]) for role, name in noted["models"].items()}
+        challenger = None
+        if CHALLENGER in models:
+            try:
+                challenger = self._loaded(models[CHALLENGER])
+            except BundleRefused as error:
+                log.warning("kept model refused", role=CHALLENGER, why=str(error))
+        return Pin(self._loaded(models[CHAMPION]), challenger, noted["shards"])
+
+    def _loaded(self, name: Name) -> Bundle:
+        for each in self._chosen.values():
+            if name_of(each.bundle) == name:
+                return each.bundle
+        return self._kept.load(name)
+
+    def _bundle_of(self, role: str) -> Bundle | None:
+        chosen = self._chosen.get(role)
+        return chosen and chosen.bundle
+
+    def _is_chosen(self, role: str, found: Registered) -> bool:
+        chosen = self._chosen.get(role)
+        return chosen is not None and chosen.registered == found
+
+    def _no_champion(self) -> NoChampion:
+        return NoChampion(
+            f"{self._registry.tracking_uri} has no champion of {self._registry.model_name}: "
+            "train one with `trainer.pex train`"
+        )
+
+
+@contextmanager
+def watched(models: Models, every_s: float = 5.0) -> Iterator[None]:
+    """Look for new models while the block runs, beside it: a registry may take its time.
+
+    Parameters
+    ----------
+    models
+        Is told to look.
+    every_s
+        How many seconds to wait between two looks.
+    """
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            try:
+                models.look()
+            except Exception:
+                # Whatever it is, the stream serves on, and the next look may go well.
+                log.exception("look for models failed")
+            stop.wait(every_s)
+
+    threading.Thread(target=watch, name="models", daemon=True).start()
+    try:
+        yield
+    finally:
+        # A look that waits for a registry is not waited for.
+        stop.set()
 
 
 def await_first(
-    champion: Champion, stop: threading.Event, alive: Callable[[], None], probe_s: float = 1.0
+    models: Models, stop: threading.Event, alive: Callable[[], None], probe_s: float = 1.0
 ) -> Bundle | None:
     """Wait until there is a model to serve and return it; ``None`` if told to stop before.
 
     Parameters
     ----------
-    champion
+    models
         Is asked again and again; why there is none is logged once.
     stop
         Ends the waiting.
@@ -258,16 +383,10 @@ def await_first(
     while not stop.is_set():
         alive()
         try:
-            return champion.current()
+            return models.current()
         except (NoChampion, RegistryUnreachable, BundleRefused) as error:
             if not told:
                 log.warning("waiting for a model", why=str(error))
                 told = True
         stop.wait(probe_s)
     return None
-
-
-def _write_whole(file: Path, content: bytes) -> None:
-    scratch = file.with_suffix(".new")
-    scratch.write_bytes(content)
-    scratch.replace(file)

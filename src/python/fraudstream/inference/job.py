@@ -1,8 +1,8 @@
 """The Spark job: Kafka to features to score to Kafka."""
 
-from pathlib import Path
 import threading
 import time
+from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -15,8 +15,9 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.streaming.query import StreamingQuery
 import structlog
 
-from fraudstream.inference.champion import Champion
+from fraudstream.inference.champion import Models
 from fraudstream.inference.champion import Pin
+from fraudstream.inference.kept import write_whole
 from fraudstream.inference.metrics import Metrics
 from fraudstream.inference.session import NAME
 from fraudstream.inference.sink import PREFIX
@@ -24,19 +25,22 @@ from fraudstream.inference.sink import Sink
 from fraudstream.inference.steps import HANDED_ON
 from fraudstream.inference.steps import shared_keys
 from fraudstream.inference.tally import WRITTEN
+from fraudstream.inference.tally import rows_of
 from fraudstream.inference.tasks import SecondsByStage
 from fraudstream.inference.tasks import Settings
+from fraudstream.inference.tasks import Shipped
 from fraudstream.inference.tasks import first_task
 from fraudstream.inference.tasks import key_task
 from fraudstream.inference.tasks import scoring_task
 from fraudstream.inference.tasks import writing_task
 from fraudstream.kafka.security import java_properties
 from fraudstream.kafka.topics import Cluster
+from fraudstream.model.bundle import Bundle
 
 log = structlog.get_logger()
 
 #: Of the checkpoint: what lies where in it, and how it is to be read. Raised with any change.
-_FORMAT = "2"
+_FORMAT = "3"
 
 
 class ForeignState(ValueError):
@@ -50,7 +54,7 @@ class StreamStopped(ValueError):
 def start(
     spark: SparkSession,
     settings: Settings,
-    champion: Champion,
+    models: Models,
     sink: Sink,
     metrics: Metrics,
     *,
@@ -73,7 +77,7 @@ def start(
     batches
         Ours: stop through `Batches.finish`, so that no batch is cut in the middle.
     """
-    batches = Batches(settings, champion, sink, metrics)
+    batches = Batches(settings, models, sink, metrics)
     tasks = spark.sparkContext.defaultParallelism
     # A task costs more than the few records of a partition. So one reads several of these, and the
     # labels, of which there are few, all go to one: in this order, to the last.
@@ -125,16 +129,15 @@ def _kafka_options(cluster: Cluster) -> dict[str, str]:
 class Batches:
     """Takes one batch after another from records to results."""
 
-    def __init__(
-        self, settings: Settings, champion: Champion, sink: Sink, metrics: Metrics
-    ) -> None:
+    def __init__(self, settings: Settings, models: Models, sink: Sink, metrics: Metrics) -> None:
         self._settings = settings
-        self._champion = champion
+        self._models = models
         self._sink = sink
         self._metrics = metrics
         self._between = threading.Lock()
         self._finished = False
-        self._models: dict[str, Broadcast[dict[str, bytes]]] = {}
+        self._broadcast: dict[str, Broadcast[dict[str, bytes]]] = {}
+        self._failing = ""
         # One for all batches: Spark never forgets one.
         self._spent: Accumulator[dict[str, float]] | None = None
 
@@ -150,17 +153,26 @@ class Batches:
             if self._finished:
                 raise StreamStopped(f"batch {batch} is left to the next run")
             context = records.sparkSession.sparkContext
-            pin = self._champion.for_batch(batch, context.defaultParallelism)
+            pin = self._models.for_batch(batch, context.defaultParallelism)
             if self._spent is None:
                 self._spent = context.accumulator({}, SecondsByStage())
             begin = time.monotonic()
             written = self._results(records, batch, pin, self._spent).collect()
             seconds = time.monotonic() - begin
         told = [row.asDict() for row in written]
-        self._metrics.add_batch(told, pin.bundle.version, seconds, self._spent.value)
+        self._models.saw(rows_of(told, len(self._settings.feature_set.names)))
+        self._metrics.add_batch(told, pin, seconds, self._spent.value)
+        self._see_whether_fails(pin.challenger, told)
         there = sorted(row["shard"] for row in written if row["was_there"])
         if there:
             log.info("batch repeated", batch=batch, shards=pin.shards, written_before=there)
+
+    def _see_whether_fails(self, challenger: Bundle | None, told: list[dict[str, Any]]) -> None:
+        """Warn, once, of a challenger that did not score all that the champion has scored."""
+        lacking = sum(row["scores"] - row["shadow_scores"] for row in told)
+        if challenger and lacking and challenger.digest != self._failing:
+            self._failing = challenger.digest
+            log.warning("challenger fails", version=challenger.version, not_scored=lacking)
 
     def finish(self, query: StreamingQuery) -> None:
         """Stop the stream between two batches."""
@@ -176,13 +188,8 @@ class Batches:
         pin: Pin,
         spent: Accumulator[dict[str, float]],
     ) -> DataFrame:
-        settings, bundle = self._settings, pin.bundle
-        spark = records.sparkSession
-        if bundle.digest not in self._models:
-            self._models = {
-                bundle.digest: spark.sparkContext.broadcast(self._champion.files(bundle))
-            }
-        model = self._models[bundle.digest]
+        settings = self._settings
+        champion, *in_shadow = self._shipped(records.sparkSession, pin)
         *between, _ = shared_keys(settings.feature_set)
         handed_on = from_arrow_schema(HANDED_ON)
         rows = records.mapInArrow(first_task(settings, batch, spent), handed_on)
@@ -190,10 +197,25 @@ class Batches:
             rows = rows.repartitionById(pin.shards, "bucket").mapInArrow(
                 key_task(settings, batch, key, spent), handed_on
             )
-        scoring = scoring_task(settings, batch, bundle.version, bundle.digest, model, spent)
+        challenger = in_shadow[0] if in_shadow else None
+        scoring = scoring_task(settings, batch, champion, challenger, spent)
         return rows.repartitionById(pin.shards, "bucket").mapInArrow(
             writing_task(scoring, self._sink, batch, spent), from_arrow_schema(WRITTEN)
         )
+
+    def _shipped(self, spark: SparkSession, pin: Pin) -> list[Shipped]:
+        """Return the models of a batch as workers get them, the champion first."""
+        bundles = [pin.champion, *([pin.challenger] if pin.challenger else [])]
+        # What is broadcast and not named here any more, Spark takes back.
+        self._broadcast = {
+            bundle.digest: self._broadcast.get(bundle.digest)
+            or spark.sparkContext.broadcast(self._models.files(bundle))
+            for bundle in bundles
+        }
+        return [
+            Shipped(bundle.version, bundle.digest, self._broadcast[bundle.digest])
+            for bundle in bundles
+        ]
 
 
 def claim(settings: Settings) -> str:
@@ -223,7 +245,7 @@ def claim(settings: Settings) -> str:
                 f"{settings.checkpoint} holds state and has no {owner.name}, by which it would "
                 "tell whose: give another --checkpoint; the new one is built from the topic"
             )
-        _write_whole(owner, {**ours, "stream": uuid4().hex[:12]})
+        write_whole(owner, {**ours, "stream": uuid4().hex[:12]})
     theirs = orjson.loads(owner.read_bytes())
     for name, value in ours.items():
         if theirs.get(name) != value:
@@ -232,10 +254,3 @@ def claim(settings: Settings) -> str:
                 "give another --checkpoint; the new one is built from the topic"
             )
     return str(theirs["stream"])
-
-
-def _write_whole(file: Path, document: object) -> None:
-    # A kill in the middle must not leave half a file, on which no run could go on.
-    scratch = file.with_suffix(".new")
-    scratch.write_bytes(orjson.dumps(document))
-    scratch.replace(file)

@@ -4,6 +4,7 @@ from dataclasses import asdict
 import os
 from pathlib import Path
 import re
+import threading
 from typing import TYPE_CHECKING
 
 import click
@@ -36,7 +37,11 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
     from fraudstream.inference.audit import Audit
+    from fraudstream.inference.champion import Models
     from fraudstream.inference.job import Batches
+    from fraudstream.inference.metrics import Metrics
+    from fraudstream.inference.sink import Sink
+    from fraudstream.inference.tasks import Settings
 
 # An error as Python and Java write it: the class, perhaps within a package, and the message.
 _ERROR = re.compile(r"(?:Caused by: )?(?:\w+\.)*([A-Z]\w*: .+)")
@@ -128,6 +133,19 @@ def inference() -> None:
     "stream.",
 )
 @option(
+    "--most-alert-share",
+    default=0.25,
+    type=click.FloatRange(0, 1),
+    help="A new model that would call a larger share of the latest transactions alerts is refused.",
+)
+@option(
+    "--most-alert-times",
+    default=10.0,
+    type=click.FloatRange(1),
+    help="So is one that would call more than so many times as many alerts as the champion, which "
+    "counts as calling a hundredth at least.",
+)
+@option(
     "--metrics-port",
     default=0,
     type=click.IntRange(0, 65535),
@@ -151,6 +169,8 @@ def run_stream(
     wait_for_model: bool,
     worker_timeout: int,
     skip_lost: bool,
+    most_alert_share: float,
+    most_alert_times: float,
     metrics_port: int,
     metrics_host: str,
     spark_home: str | None,
@@ -171,17 +191,17 @@ def run_stream(
     # An answer within seconds, or the last good model: the stream does not wait for a registry.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    from fraudstream.inference.champion import Champion
-    from fraudstream.inference.champion import Registry
+    from fraudstream.inference.champion import Models
     from fraudstream.inference.champion import await_first
     from fraudstream.inference.executors import require_executors
+    from fraudstream.inference.fitness import Bounds
     from fraudstream.inference.job import claim
-    from fraudstream.inference.job import start
+    from fraudstream.inference.kept import Kept
     from fraudstream.inference.losses import find_losses
     from fraudstream.inference.metrics import Metrics
     from fraudstream.inference.metrics import served
     from fraudstream.inference.progress import Ends
-    from fraudstream.inference.progress import Progress
+    from fraudstream.inference.registry import Registry
     from fraudstream.inference.session import session
     from fraudstream.inference.sink import Sink
     from fraudstream.inference.tasks import Settings
@@ -194,11 +214,16 @@ def run_stream(
     losses = find_losses(settings.progress, cluster, inputs, skip_lost=skip_lost)
     for loss in losses:
         log.warning("records lost", **asdict(loss))
-    champion = Champion(Registry(tracking_uri, model_name), checkpoint / "models", DEFAULT)
-    metrics = Metrics(settings.state, Ends(cluster))
+    metrics = Metrics(checkpoint / "state", Ends(cluster))
+    models = Models(
+        Registry(tracking_uri, model_name),
+        Kept(checkpoint / "models", DEFAULT),
+        metrics,
+        Bounds(most_alert_share, most_alert_times),
+    )
     alive = checkpoint / "alive"
     with stop_requests() as stop, served(metrics, metrics_host, metrics_port):
-        serving = await_first(champion, stop, alive.touch) if wait_for_model else champion.current()
+        serving = await_first(models, stop, alive.touch) if wait_for_model else models.current()
         if serving is None:
             return
         log.info("model", name=serving.name, version=serving.version, threshold=serving.threshold)
@@ -213,22 +238,53 @@ def run_stream(
                 require_executors(spark, checkpoint, executor_timeout, stop)
             if stop.is_set():
                 return
-            spark.streams.addListener(Progress(metrics))
-            # What is lost is passed in a run of its own, up to where the topics end now: in the one
-            # that follows, a loss is an error again.
-            for skipping in (True, False) if losses else (False,):
-                query, batches = start(spark, settings, champion, sink, metrics, skip_lost=skipping)
-                log.info("stream started", checkpoint=str(checkpoint))
-                while query.isActive and not stop.wait(_PROBE_S):
-                    alive.touch()
-                if stop.is_set():
-                    _finish(spark, query, batches, debug)
-                    return
-                if (error := query.exception()) is not None:
-                    find_losses(settings.progress, cluster, inputs)
-                    raise StreamFailed(_cause(str(error), debug))
+            _serve(spark, settings, models, sink, metrics, stop, bool(losses), debug)
         finally:
             spark.stop()
+
+
+def _serve(
+    spark: "SparkSession",
+    settings: "Settings",
+    models: "Models",
+    sink: "Sink",
+    metrics: "Metrics",
+    stop: threading.Event,
+    has_losses: bool,
+    debug: bool,
+) -> None:
+    """Run the stream until it is told to stop.
+
+    Raises
+    ------
+    StreamFailed, RecordsLost
+        If it ends by itself.
+    """
+    from fraudstream.inference.champion import watched
+    from fraudstream.inference.job import start
+    from fraudstream.inference.losses import find_losses
+    from fraudstream.inference.losses import next_offsets
+    from fraudstream.inference.progress import Progress
+
+    topics = (settings.topics.transactions, settings.topics.labels)
+    # Where an earlier run has come to: lag is told before the first batch, which can take long.
+    for topic, offsets in next_offsets(settings.progress).items():
+        metrics.add_records({}, {(topic, number): at for number, at in offsets.items()})
+    spark.streams.addListener(Progress(metrics))
+    with watched(models):
+        # What is lost is passed in a run of its own, up to where the topics end now: in the one
+        # that follows, a loss is an error again.
+        for skipping in (True, False) if has_losses else (False,):
+            query, batches = start(spark, settings, models, sink, metrics, skip_lost=skipping)
+            log.info("stream started", checkpoint=str(settings.checkpoint))
+            while query.isActive and not stop.wait(_PROBE_S):
+                (settings.checkpoint / "alive").touch()
+            if stop.is_set():
+                _finish(spark, query, batches, debug)
+                return
+            if (error := query.exception()) is not None:
+                find_losses(settings.progress, settings.cluster, topics)
+                raise StreamFailed(_cause(str(error), debug))
 
 
 def _finish(
@@ -271,15 +327,16 @@ def audit_topics(
 
     Reads the topics and nothing else. Named are results that are missing, there twice, in conflict
     with each other, or foreign: of no transaction. With --replay also scores that differ from what
-    an offline replay gives; those of models that are no longer to be had are counted.
+    an offline replay gives; those of models that are no longer to be had are counted. A
+    challenger's scores may be missing, and are else held to the same.
 
     \b
     Exit codes: 0, all is well; 1, something is not.
     """
     from fraudstream.inference.audit import differing
-    from fraudstream.inference.champion import Registry
     from fraudstream.inference.evidence import gather
     from fraudstream.inference.evidence import scored_again
+    from fraudstream.inference.registry import Registry
 
     cluster.require_topics(topics.names())
     evidence = gather(cluster, topics, progress_bar)
@@ -307,6 +364,7 @@ def _show(found: "Audit", not_compared: int | None) -> None:
     table.add_row("transactions", f"{found.transactions:,}")
     table.add_row("  sent again", f"{found.copies:,}")
     table.add_row("scores", f"{found.scores:,}")
+    table.add_row("  by a challenger", f"{found.shadow_scores:,}")
     table.add_row("alerts", f"{found.alerts:,}")
     table.add_row("refused records", f"{found.refused:,}")
     table.add_row("dead letters", f"{found.dead_letters:,}")

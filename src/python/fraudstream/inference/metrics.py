@@ -25,7 +25,10 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from fraudstream.inference.champion import Pin
 from fraudstream.inference.tally import LATENCY_BOUNDS_S
+from fraudstream.model.bundle import CHALLENGER
+from fraudstream.model.bundle import CHAMPION
 from fraudstream.model.bundle import Bundle
 
 #: By topic and partition, an offset.
@@ -79,7 +82,7 @@ class Metrics(Collector):
     def add_batch(
         self,
         written: Sequence[Mapping[str, Any]],
-        version: str,
+        pin: Pin,
         seconds: float,
         stages: Mapping[str, float],
     ) -> None:
@@ -89,8 +92,8 @@ class Metrics(Collector):
         ----------
         written
             Its rows of `fraudstream.inference.tally.WRITTEN`.
-        version
-            Of the champion that scored it.
+        pin
+            The models that scored it.
         seconds
             How long it took.
         stages
@@ -103,8 +106,11 @@ class Metrics(Collector):
             self._batch_seconds += seconds
             self._stages = dict(stages)
             for row in written:
-                self._scores["champion", version] += row["scores"]
-                self._alerts["champion", version] += row["alerts"]
+                self._scores[CHAMPION, pin.champion.version] += row["scores"]
+                self._alerts[CHAMPION, pin.champion.version] += row["alerts"]
+                if pin.challenger:
+                    self._scores[CHALLENGER, pin.challenger.version] += row["shadow_scores"]
+                    self._alerts[CHALLENGER, pin.challenger.version] += row["shadow_alerts"]
                 self._dead_letters.update(dict(row["dead_letters"]))
                 self._latencies = [
                     one + other
@@ -123,10 +129,12 @@ class Metrics(Collector):
         with self._lock:
             self._refused[role, check] += 1
 
-    def serves(self, role: str, bundle: Bundle, since_s: float) -> None:
+    def serves(self, role: str, bundle: Bundle | None, since_s: float) -> None:
         """Note the model of a role, and when it was registered, in seconds since the epoch."""
         with self._lock:
-            self._serving[role] = (bundle, since_s)
+            self._serving.pop(role, None)
+            if bundle is not None:
+                self._serving[role] = (bundle, since_s)
 
     # --- what it tells ---------------------------------------------------------------------------
 

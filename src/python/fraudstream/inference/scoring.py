@@ -2,6 +2,8 @@
 
 import base64
 from collections import Counter
+from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
 from datetime import UTC
@@ -22,6 +24,9 @@ from fraudstream.inference.steps import matrix_of
 from fraudstream.inference.steps import of_kind
 from fraudstream.inference.tally import Tally
 from fraudstream.inference.tally import reason_class
+from fraudstream.inference.tally import sample
+from fraudstream.model.bundle import CHALLENGER
+from fraudstream.model.bundle import CHAMPION
 from fraudstream.model.bundle import Bundle
 from fraudstream.model.reasons import strongest
 from fraudstream.schema.timestamps import format_us
@@ -61,38 +66,81 @@ class Results:
 
 def results(
     feature_set: FeatureSet,
-    bundle: Bundle,
+    champion: Bundle,
     rows: pa.Table,
     to: Destinations,
     share_of_features: float,
+    challenger: Bundle | None = None,
 ) -> Results:
     """Score transactions and write all documents that go out.
 
     Parameters
     ----------
-    feature_set, bundle
-        Which features, and the model.
+    feature_set, champion
+        Which features, and the model whose scores count.
     rows
         `fraudstream.inference.steps.HANDED_ON`, with the features of all steps.
     to
         Where results go.
     share_of_features
         The share of transactions whose features go out with the score.
+    challenger
+        A model that scores the same in the champion's shadow: its scores go where the champion's
+        go, and nowhere else. If it fails, they are not there, and nothing else changes.
     """
     transactions, rejected = of_kind(rows, TRANSACTION), of_kind(rows, REJECTED)
     matrix = matrix_of(feature_set, transactions)
-    scores = bundle.score(matrix)
-    outgoing = [
-        _predictions(feature_set, bundle, transactions, matrix, scores, to, share_of_features),
-        dead_letters(rejected, to),
-    ]
+    scores = champion.score(matrix)
+    is_alert = scores >= champion.threshold
     tally = Tally(
         scores=len(scores),
-        alerts=int(np.count_nonzero(scores >= bundle.threshold)),
+        alerts=int(np.count_nonzero(is_alert)),
         dead_letters=Counter(map(reason_class, rejected["reason"].to_pylist())),
         appended_ms=[transactions["appended_ms"].to_numpy()],
+        recent=sample(matrix),
     )
+    alerts = np.flatnonzero(is_alert)
+    reasons = strongest(champion, feature_set, matrix[alerts])
+    shown = np.flatnonzero(_sampled(identity(transactions["transaction_id"]), share_of_features))
+    every = _predictions(
+        transactions,
+        CHAMPION,
+        champion,
+        scores,
+        to.scores,
+        {
+            row: [asdict(each) for each in why]
+            for row, why in zip(alerts.tolist(), reasons, strict=True)
+        },
+        # NaN is written as null, which is what an absent feature is.
+        {
+            row: dict(zip(feature_set.names, matrix[row].tolist(), strict=True))
+            for row in shown.tolist()
+        },
+    )
+    flagged = every.take(pa.array(alerts)).set_column(
+        0, OUTGOING.field("topic"), pa.array([to.predicted] * len(alerts), pa.string())
+    )
+    outgoing = [every, flagged, dead_letters(rejected, to)]
+    if challenger is not None:
+        in_shadow, scores = _scored_in_shadow(challenger, transactions, matrix)
+        outgoing.append(_predictions(in_shadow, CHALLENGER, challenger, scores, to.scores))
+        tally.shadow_scores = len(scores)
+        tally.shadow_alerts = int(np.count_nonzero(scores >= challenger.threshold))
     return Results(pa.concat_tables(outgoing), tally)
+
+
+def _scored_in_shadow(
+    challenger: Bundle, transactions: pa.Table, matrix: Float64
+) -> tuple[pa.Table, Float64]:
+    """Return the transactions that a challenger can score, and their scores."""
+    try:
+        scores = challenger.score(matrix)
+    # The errors of onnxruntime have no base class of their own.
+    except Exception:  # noqa: BLE001 - nothing depends on a challenger
+        scores = np.full(len(matrix), np.nan)
+    is_score = (scores >= 0) & (scores <= 1)
+    return transactions.filter(pa.array(is_score)), scores[is_score]
 
 
 def dead_letters(rejected: pa.Table, to: Destinations) -> pa.Table:
@@ -130,29 +178,25 @@ def dead_letters(rejected: pa.Table, to: Destinations) -> pa.Table:
 
 
 def _predictions(
-    feature_set: FeatureSet,
-    bundle: Bundle,
     transactions: pa.Table,
-    matrix: Float64,
+    role: str,
+    bundle: Bundle,
     scores: Float64,
-    to: Destinations,
-    share_of_features: float,
+    topic: str,
+    reasons: Mapping[int, Sequence[Mapping[str, object]]] | None = None,
+    features: Mapping[int, Mapping[str, float]] | None = None,
 ) -> pa.Table:
-    is_alert = scores >= bundle.threshold
-    alerts = np.flatnonzero(is_alert)
-    reasons = dict(
-        zip(alerts.tolist(), strongest(bundle, feature_set, matrix[alerts]), strict=True)
-    )
-    transaction_ids = transactions["transaction_id"].to_pylist()
-    cards = transactions["card_id"].to_pylist()
-    shown = _sampled(identity(transactions["transaction_id"]), share_of_features)
+    """Return, as `OUTGOING`, a model's predictions; reasons and features by row, where told."""
+    reasons, features = reasons or {}, features or {}
     fixed = {
+        "role": role,
         "threshold": bundle.threshold,
         "model_name": bundle.name,
         "model_version": bundle.version,
         "model_digest": bundle.digest,
         "feature_set": bundle.feature_set,
     }
+    cards = transactions["card_id"].to_pylist()
     documents = [
         orjson.dumps(
             {
@@ -165,23 +209,20 @@ def _predictions(
                 "is_alert": alert,
                 "is_late": late,
                 **fixed,
-                "reasons": [asdict(reason) for reason in reasons.get(row, ())],
-                # NaN is written as null, which is what an absent feature is.
-                "features": dict(zip(feature_set.names, matrix[row].tolist(), strict=True))
-                if shown[row]
-                else None,
+                "reasons": reasons.get(row, ()),
+                "features": features.get(row),
             }
         )
         for row, (transaction_id, event_time, card, merchant, amount, score, alert, late) in (
             enumerate(
                 zip(
-                    transaction_ids,
+                    transactions["transaction_id"].to_pylist(),
                     format_us(transactions["event_time_us"].to_numpy()),
                     cards,
                     transactions["merchant_id"].to_pylist(),
                     transactions["amount"].to_pylist(),
                     scores.tolist(),
-                    is_alert.tolist(),
+                    (scores >= bundle.threshold).tolist(),
                     transactions["is_late"].to_pylist(),
                     strict=True,
                 )
@@ -189,12 +230,7 @@ def _predictions(
         )
     ]
     keys = [card.encode() for card in cards]
-    every = pa.table([[to.scores] * len(keys), keys, documents], schema=OUTGOING)
-    flagged = every.take(pa.array(alerts))
-    flagged = flagged.set_column(
-        0, OUTGOING.field("topic"), pa.array([to.predicted] * len(alerts), pa.string())
-    )
-    return pa.concat_tables([every, flagged])
+    return pa.table([[topic] * len(keys), keys, documents], schema=OUTGOING)
 
 
 def _cut(original: bytes) -> str:

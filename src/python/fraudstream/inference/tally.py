@@ -5,11 +5,13 @@ Spark repeats is told once.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 import re
 import time
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,19 +27,28 @@ WRITTEN = pa.schema(
         ("was_there", pa.bool_()),
         ("scores", pa.int64()),
         ("alerts", pa.int64()),
+        # Of the challenger.
+        ("shadow_scores", pa.int64()),
+        ("shadow_alerts", pa.int64()),
         # How many by `reason_class`.
         ("dead_letters", pa.map_(pa.string(), pa.int64())),
         # How many scores by `LATENCY_BOUNDS_S`, the last one beyond them all; and their sum.
         ("latencies", pa.list_(pa.int64())),
         ("latency_sum_s", pa.float64()),
+        # Features of some of the transactions: see `rows_of`.
+        ("recent", pa.binary()),
     ]
 )
 
 #: Upper bounds, in seconds, of the classes by which latencies are counted.
 LATENCY_BOUNDS_S = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 
+#: How many rows of features a shard sends back, at most: Spark collects them with each batch.
+_MOST_RECENT = 64
+
 # How `fraudstream.schema` words its reasons. The first that is found counts.
 _REASONS = {
+    "card_number": re.compile(r"expected no card number"),
     "not_json": re.compile(r"expected a JSON document"),
     "future_time": re.compile(r"after the append time"),
     "missing_field": re.compile(r"is a required property"),
@@ -52,25 +63,35 @@ class Tally:
 
     Attributes
     ----------
-    scores, alerts
-        How many there are.
+    scores, alerts, shadow_scores, shadow_alerts
+        How many there are, of the champion and of the challenger.
     dead_letters
         How many by `reason_class`.
     appended_ms
         When the scored transactions were appended to their topic; milliseconds since the epoch.
+    recent
+        Features of some transactions, shape (n, features).
     """
 
     scores: int = 0
     alerts: int = 0
+    shadow_scores: int = 0
+    shadow_alerts: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
     appended_ms: list[Int64] = field(default_factory=list)
+    recent: Float64 = field(default_factory=lambda: np.zeros((0, 0)))
 
     def add(self, other: "Tally") -> None:
         """Add the counts of another part of the shard."""
         self.scores += other.scores
         self.alerts += other.alerts
+        self.shadow_scores += other.shadow_scores
+        self.shadow_alerts += other.shadow_alerts
         self.dead_letters += other.dead_letters
         self.appended_ms += other.appended_ms
+        if len(other.recent):
+            both = [self.recent, other.recent] if len(self.recent) else [other.recent]
+            self.recent = sample(np.concatenate(both))
 
     def written(self, shard: int, rows: int, was_there: bool, at_ms: float) -> pa.RecordBatch:
         """Return the row of `WRITTEN` that tells the driver.
@@ -92,11 +113,40 @@ class Tally:
             "was_there": was_there,
             "scores": self.scores,
             "alerts": self.alerts,
+            "shadow_scores": self.shadow_scores,
+            "shadow_alerts": self.shadow_alerts,
             "dead_letters": list(self.dead_letters.items()),
             "latencies": classes_of(latency_s),
             "latency_sum_s": float(latency_s.sum()),
+            "recent": self.recent.astype(np.float64).tobytes(),
         }
         return pa.RecordBatch.from_pylist([told], schema=WRITTEN)
+
+
+def sample(rows: Float64) -> Float64:
+    """Return some of the rows, from all over them.
+
+    Examples
+    --------
+    >>> sample(np.arange(1000.0).reshape(500, 2)).shape
+    (64, 2)
+    """
+    if len(rows) <= _MOST_RECENT:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, _MOST_RECENT).astype(np.int64)]
+
+
+def rows_of(written: Iterable[Mapping[str, Any]], width: int) -> Float64:
+    """Return the rows of features that shards have sent back, shape (n, width).
+
+    Examples
+    --------
+    >>> row = Tally(recent=np.array([[1.0, 2.0]])).written(0, 1, False, 0.0).to_pylist()[0]
+    >>> rows_of([row, row], width=2).tolist()
+    [[1.0, 2.0], [1.0, 2.0]]
+    """
+    packed = b"".join(row["recent"] for row in written)
+    return np.frombuffer(packed, dtype=np.float64).reshape(-1, width)
 
 
 def classes_of(latency_s: Float64) -> list[int]:

@@ -18,6 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 import tempfile
 import time
+from typing import NamedTuple
 from typing import Protocol
 
 import numpy as np
@@ -49,6 +50,7 @@ from fraudstream.inference.tally import added
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 from fraudstream.model.bundle import Bundle
+from fraudstream.model.bundle import BundleRefused
 from fraudstream.model.bundle import load_bundle
 from fraudstream.schema.decoding import Decoded
 from fraudstream.schema.decoding import concatenate
@@ -57,6 +59,8 @@ from fraudstream.schema.decoding import decode_transactions
 
 #: How many rows the features are computed of at once; bounds a worker's memory.
 _ROWS_AT_ONCE = 50_000
+#: How many models a worker keeps: champion and challenger, and those before them.
+_MOST_BUNDLES = 4
 
 Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
@@ -111,6 +115,14 @@ class Model(Protocol):
     def value(self) -> dict[str, bytes]:
         """The files."""
         ...
+
+
+class Shipped(NamedTuple):
+    """A model as it reaches a worker."""
+
+    version: str
+    digest: str
+    model: Model
 
 
 class Spent(Protocol):
@@ -226,7 +238,7 @@ def key_task(settings: Settings, batch: int, key: str, spent: Spent) -> Task:
 
 
 def scoring_task(
-    settings: Settings, batch: int, version: str, digest: str, model: Model, spent: Spent
+    settings: Settings, batch: int, champion: Shipped, challenger: Shipped | None, spent: Spent
 ) -> Scoring:
     """Return the task of the last step: it scores, too."""
     step = _key_step(settings, batch, shared_keys(settings.feature_set)[-1])
@@ -237,11 +249,16 @@ def scoring_task(
         watch = Stopwatch()
         for rows in _handed_on(records):
             watch.lap("exchange")
-            bundle = _bundle(version, digest, model)
-            watch.lap("scoring")
             featured = step(rows)
             watch.lap("features")
-            yield results(settings.feature_set, bundle, featured, to, settings.share_of_features)
+            yield results(
+                settings.feature_set,
+                _bundle(champion),
+                featured,
+                to,
+                settings.share_of_features,
+                _in_shadow(challenger),
+            )
             watch.lap("scoring")
         spent.add(watch.seconds)
         _settle()
@@ -313,15 +330,25 @@ def writing_task(
 _bundles: dict[str, Bundle] = {}
 
 
-def _bundle(version: str, digest: str, model: Model) -> Bundle:
+def _bundle(shipped: Shipped) -> Bundle:
     """Return this worker's copy of a model, checked when it is first used here."""
+    version, digest, model = shipped
     if digest not in _bundles:
         with tempfile.TemporaryDirectory() as folder:
             for name, content in model.value.items():
                 (Path(folder) / name).write_bytes(content)
-            _bundles.clear()
+            while len(_bundles) >= _MOST_BUNDLES:
+                del _bundles[next(iter(_bundles))]
             _bundles[digest] = load_bundle(Path(folder), version=version)
     return _bundles[digest]
+
+
+def _in_shadow(shipped: Shipped | None) -> Bundle | None:
+    """Return a challenger; none where it is damaged, since nothing depends on it."""
+    try:
+        return _bundle(shipped) if shipped else None
+    except BundleRefused:
+        return None
 
 
 @functools.cache

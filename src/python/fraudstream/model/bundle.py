@@ -34,9 +34,11 @@ MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 REFERENCE = "reference.parquet"
 
-#: Where a run's artifacts hold its bundle, and the alias of the version that serves.
+#: Where a run's artifacts hold its bundle; the alias of the version that serves, and of the one
+#: that scores in its shadow.
 BUNDLE_ARTIFACTS = "bundle"
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 
 #: Written into every manifest. A bundle of another layout is refused, not guessed at.
 FORMAT = "fraudstream.bundle.v1"
@@ -62,7 +64,8 @@ class BundleRefused(ValueError):
     ----------
     check
         The name of the check: ``"manifest"``, ``"digest"``, ``"feature set"``, ``"model"``,
-        ``"reference"``, ``"golden rows"``, ``"finite"`` or ``"constant"``.
+        ``"reference"``, ``"golden rows"``, ``"finite"``, ``"constant"`` or, of a stream,
+        ``"alert rate"``.
     """
 
     def __init__(self, folder: Path, check: str, reason: str) -> None:

@@ -20,7 +20,7 @@ from fraudstream.schema.columnar import decode_plain
 from fraudstream.schema.columnar import with_times
 from fraudstream.schema.timestamps import CLOCK_TOLERANCE
 from fraudstream.schema.timestamps import duration_us
-from fraudstream.schema.validation import EARLIER_PREDICTION
+from fraudstream.schema.validation import EARLIER_PREDICTIONS
 from fraudstream.schema.validation import LABEL
 from fraudstream.schema.validation import PREDICTION
 from fraudstream.schema.validation import TRANSACTION
@@ -70,6 +70,7 @@ _PREDICTION_FIELDS = pa.schema(
         ("threshold", pa.float64()),
         ("is_alert", pa.bool_()),
         ("is_late", pa.bool_()),
+        ("role", pa.string()),
         ("model_name", pa.string()),
         ("model_version", pa.string()),
         ("model_digest", pa.string()),
@@ -140,15 +141,17 @@ def decode_labels(values: Sequence[bytes | None], appended_ms: npt.NDArray[np.in
 def decode_predictions(
     values: Sequence[bytes | None], appended_ms: npt.NDArray[np.int64]
 ) -> Decoded:
-    """Decode records of the topics of scores and alerts, also of the version before the present.
+    """Decode records of the topics of scores and alerts, also of versions before the present.
 
-    See `decode_transactions`.
+    See `decode_transactions`. In the column ``role``, what tells none is of the champion.
     """
-    versions = (PREDICTION, EARLIER_PREDICTION)
+    versions = (PREDICTION, *EARLIER_PREDICTIONS)
     times = ("event_time",)
     rows = range(len(values))
-    decoded = _decode_each(values, rows, versions, _PREDICTION_FIELDS, times)
-    return _refuse_future(*decoded, appended_ms, times)
+    table, index, rejections = _decode_each(values, rows, versions, _PREDICTION_FIELDS, times)
+    role = table.column_names.index("role")
+    table = table.set_column(role, "role", pc.fill_null(table["role"], "champion"))
+    return _refuse_future(table, index, rejections, appended_ms, times)
 
 
 def _decode_flat(

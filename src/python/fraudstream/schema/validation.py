@@ -19,9 +19,10 @@ from fraudstream.schema.card_numbers import holds_card_number
 
 TRANSACTION = "transaction.v1"
 LABEL = "label.v1"
-PREDICTION = "prediction.v2"
-#: What was written before reasons had sentences; a topic may still hold it.
-EARLIER_PREDICTION = "prediction.v1"
+PREDICTION = "prediction.v3"
+#: What was written before predictions told their model's role, and before reasons had sentences; a
+#: topic may still hold it.
+EARLIER_PREDICTIONS = ("prediction.v2", "prediction.v1")
 DEAD_LETTER = "dead_letter.v1"
 
 #: What others write. In it, a field that looks like a card number is refused.

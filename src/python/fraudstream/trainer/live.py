@@ -11,6 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraudstream.model.bundle import CHALLENGER
+from fraudstream.model.bundle import CHAMPION
+from fraudstream.schema.decoding import dictionary_codes
 from fraudstream.schema.timestamps import duration_us
 from fraudstream.schema.timestamps import from_us
 from fraudstream.trainer.dataset import NEVER
@@ -30,7 +33,7 @@ class NothingToEvaluate(ValueError):
 
 @dataclass(frozen=True)
 class Served(Labelled):
-    """Transactions with their labels and the scores that were served, one row a transaction.
+    """Transactions with their labels and their scores, one row a transaction and role.
 
     Attributes
     ----------
@@ -38,14 +41,16 @@ class Served(Labelled):
         ``float64``.
     is_alert
         ``bool``.
-    version, digest
-        The model version that gave the score, and its bundle's digest; one string a row.
+    role, version, digest
+        Whether the model was champion or challenger then, its version, and its bundle's digest; one
+        string a row.
     threshold
         ``float64``, that of the model version.
     """
 
     score: npt.NDArray[np.float64]
     is_alert: Mask
+    role: npt.NDArray[np.object_]
     version: npt.NDArray[np.object_]
     digest: npt.NDArray[np.object_]
     threshold: npt.NDArray[np.float64]
@@ -80,8 +85,8 @@ class Verdict:
 
     Attributes
     ----------
-    version, digest
-        Which one.
+    role, version, digest
+        Which one; one that was challenger before it was champion is told of twice.
     metrics
         ``scored``, ``unlabelled``, ``alerts_scored`` count all its transactions of the period,
         those without a label, and all its alerts. The others are those of
@@ -89,6 +94,7 @@ class Verdict:
         where frauds or legitimate transactions are missing among these.
     """
 
+    role: str
     version: str
     digest: str
     metrics: dict[str, float]
@@ -105,19 +111,25 @@ def served(scores: pa.Table, labels: pa.Table) -> Served:
     Returns
     -------
     Served
-        Of repeated scores of a transaction, and of repeated labels, the first to arrive counts.
+        Of repeated scores of a transaction in one role, and of repeated labels, the first to
+        arrive counts. A champion's and a challenger's of one transaction are two.
     """
-    joined = join(scores, labels)
-    rows = scores.take(pa.array(joined.first))
+    of_roles = [scores.filter(pc.equal(scores["role"], role)) for role in (CHAMPION, CHALLENGER)]
+    joins = [join(each, labels) for each in of_roles]
+    rows = pa.concat_tables(
+        [each.take(pa.array(one.first)) for each, one in zip(of_roles, joins, strict=True)]
+    )
     return Served(
         event_time_us=rows["event_time_us"].to_numpy(),
-        card=joined.card,
+        # Each join has numbers of its own for the cards.
+        card=dictionary_codes(rows["card_id"])[0],
         amount=rows["amount"].to_numpy(),
-        is_fraud=joined.is_fraud,
-        known_us=joined.known_us,
+        is_fraud=np.concatenate([one.is_fraud for one in joins]),
+        known_us=np.concatenate([one.known_us for one in joins]),
         duplicates=len(scores) - len(rows),
         score=rows["score"].to_numpy(),
         is_alert=rows["is_alert"].to_numpy(),
+        role=rows["role"].to_numpy(),
         version=rows["model_version"].to_numpy(),
         digest=rows["model_digest"].to_numpy(),
         threshold=rows["threshold"].to_numpy(),
@@ -183,7 +195,7 @@ def choose_period(
 
 
 def evaluate(rows: Served, period: Period, investigation_cost: float) -> list[Verdict]:
-    """Judge every model version that served in a period, in the order of their numbers.
+    """Judge every model version that scored in a period: champions first, by their numbers.
 
     `investigation_cost` is what a look at an alert costs, in the unit of the amounts.
 
@@ -194,11 +206,12 @@ def evaluate(rows: Served, period: Period, investigation_cost: float) -> list[Ve
     within = _within(then, period)
     return [
         Verdict(
+            role,
             version,
             digest,
-            _figures(then, within & _of(then, version, digest), period, investigation_cost),
+            _figures(then, within & _of(then, role, version, digest), period, investigation_cost),
         )
-        for version, digest in _versions(then, within)
+        for role, version, digest in _versions(then, within)
     ]
 
 
@@ -233,14 +246,18 @@ def _within(rows: Served, period: Period) -> Mask:
     return (rows.event_time_us >= period.begin_us) & (rows.event_time_us < period.end_us)
 
 
-def _of(rows: Served, version: str, digest: str) -> Mask:
-    return (rows.version == version) & (rows.digest == digest)
+def _of(rows: Served, role: str, version: str, digest: str) -> Mask:
+    return (rows.role == role) & (rows.version == version) & (rows.digest == digest)
 
 
-def _versions(rows: Served, within: Mask) -> Iterator[tuple[str, str]]:
-    found = set(zip(rows.version[within].tolist(), rows.digest[within].tolist(), strict=True))
+def _versions(rows: Served, within: Mask) -> Iterator[tuple[str, str, str]]:
+    told = (column[within].tolist() for column in (rows.role, rows.version, rows.digest))
     # Version 10 comes after version 9.
-    return iter(sorted(found, key=lambda each: (len(each[0]), each)))
+    return iter(
+        sorted(
+            set(zip(*told, strict=True)), key=lambda each: (each[0] != CHAMPION, len(each[1]), each)
+        )
+    )
 
 
 def _told(us: int) -> str:

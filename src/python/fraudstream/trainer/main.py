@@ -414,6 +414,7 @@ def evaluate(
             parameters = {"begin": begin, "end": end, "label_delay": label_delay}
             tags = {
                 "model_name": model_name,
+                "model_role": verdict.role,
                 "model_version": verdict.version,
                 "model_digest": verdict.digest,
             }
@@ -439,7 +440,7 @@ def evaluate(
         return
     table = Table(
         "",
-        *(f"version {verdict.version}" for verdict in verdicts),
+        *(f"{verdict.role}, version {verdict.version}" for verdict in verdicts),
         title=f"{model_name}, transactions from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC",
     )
     for name in dict.fromkeys(name for verdict in verdicts for name in verdict.metrics):
@@ -597,10 +598,5 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = round(time.monotonic() - begin, 3)
 
 
-def main() -> None:
-    """Run the app."""
-    run(trainer)
-
-
 if __name__ == "__main__":
-    main()
+    run(trainer)

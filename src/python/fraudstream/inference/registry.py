@@ -1,0 +1,117 @@
+"""Where models come from: the versions of one model in MLflow, by alias."""
+
+from dataclasses import dataclass
+from pathlib import Path
+import tempfile
+from typing import NamedTuple
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from fraudstream.cli.tracking import WHO_ARE_YOU
+from fraudstream.model.bundle import BUNDLE_ARTIFACTS
+from fraudstream.model.bundle import Bundle
+from fraudstream.model.bundle import load_bundle
+
+
+class RegistryUnreachable(ConnectionError):
+    """The registry does not answer."""
+
+
+class Registered(NamedTuple):
+    """A version as a registry has it.
+
+    Attributes
+    ----------
+    version
+        Its number. Two registries may count alike.
+    run
+        The run that made it: no two registries have the same.
+    created_ms
+        When it was registered; milliseconds since the epoch.
+    digest
+        Of its bundle, if the registry was told.
+    """
+
+    version: str
+    run: str
+    created_ms: int
+    digest: str | None
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The versions of a model.
+
+    Parameters
+    ----------
+    tracking_uri
+        Of the MLflow server.
+    model_name
+        Of the registered model.
+    """
+
+    tracking_uri: str
+    model_name: str
+
+    def bearing(self, alias: str) -> Registered | None:
+        """Return the version that bears an alias, or ``None`` if none does.
+
+        Raises
+        ------
+        RegistryUnreachable
+            If the server does not answer, or not sensibly.
+        """
+        try:
+            found = self._client().get_model_version_by_alias(self.model_name, alias)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            if error.error_code == "UNAUTHENTICATED":
+                raise RegistryUnreachable(f"{self.tracking_uri} {WHO_ARE_YOU}") from error
+            raise RegistryUnreachable(self._unreachable()) from error
+        return Registered(
+            str(found.version),
+            found.run_id or "",
+            found.creation_timestamp,
+            found.tags.get("digest"),
+        )
+
+    def fetch(self, version: str, folder: Path) -> Path:
+        """Download the bundle of `version` below `folder` and return where it lies.
+
+        Raises
+        ------
+        RegistryUnreachable
+            If the server or its artifact store does not answer.
+        """
+        client = self._client()
+        try:
+            run = client.get_model_version(self.model_name, version).run_id
+            return Path(client.download_artifacts(str(run), BUNDLE_ARTIFACTS, str(folder)))
+        except (MlflowException, OSError) as error:
+            raise RegistryUnreachable(
+                f"version {version} of {self.model_name} could not be downloaded from "
+                f"{self.tracking_uri}: {error}"
+            ) from error
+
+    def bundle(self, version: str, digest: str) -> Bundle | None:
+        """Return the bundle of `version`, or ``None`` if it is not the one with this digest.
+
+        Raises
+        ------
+        RegistryUnreachable
+            As of `fetch`.
+        """
+        with tempfile.TemporaryDirectory(prefix="fraudstream-") as folder:
+            found = load_bundle(self.fetch(version, Path(folder)), version=version)
+        return found if found.digest == digest else None
+
+    def _client(self) -> MlflowClient:
+        return MlflowClient(self.tracking_uri, self.tracking_uri)
+
+    def _unreachable(self) -> str:
+        return (
+            f"no MLflow server answers at {self.tracking_uri}: "
+            "start it, or give its address with --tracking-uri"
+        )
