@@ -13,8 +13,8 @@ from fraudstream.features.history import Moments
 from fraudstream.features.sets import HANDBOOK
 from fraudstream.features.windows import features_at
 from fraudstream.inference.bounds import Records
+from fraudstream.inference.embedded import EmbeddedStore
 from fraudstream.inference.steps import layout_of
-from fraudstream.inference.store import EmbeddedStore
 from fraudstream.inference.store import Layout
 
 BATCH = 10_000

@@ -19,13 +19,15 @@ import orjson
 import pyarrow as pa
 
 from fraudstream.features.sets import DEFAULT
+from fraudstream.inference.embedded import EmbeddedState
+from fraudstream.inference.embedded import close_all
 from fraudstream.inference.scoring import Destinations
 from fraudstream.inference.scoring import dead_letters
 from fraudstream.inference.steps import HANDED_ON
 from fraudstream.inference.steps import REJECTED
 from fraudstream.inference.steps import of_kind
-from fraudstream.inference.store import open_embedded
 from fraudstream.inference.tasks import Settings
+from fraudstream.inference.tasks import Untold
 from fraudstream.inference.tasks import first_task
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
@@ -232,7 +234,9 @@ class _Judge:
 
 
 def _first_step(topic: str, values: Sequence[bytes | None], folder: Path) -> pa.Table:
-    settings = Settings(Cluster("none:1"), _TOPICS, folder, DEFAULT, len(values), 0.0)
+    state = EmbeddedState(folder / "state")
+    state.create(-1)
+    settings = Settings(Cluster("none:1"), _TOPICS, folder, DEFAULT, len(values), 0.0, state)
     appended_ms = to_us(APPENDED) // 1000
     batches = [
         pa.record_batch(
@@ -248,9 +252,9 @@ def _first_step(topic: str, values: Sequence[bytes | None], folder: Path) -> pa.
         for some in [values[start : start + _AT_ONCE]]
     ]
     try:
-        return pa.Table.from_batches(first_task(settings, 0)(batches), HANDED_ON)
+        return pa.Table.from_batches(first_task(settings, 0, Untold())(batches), HANDED_ON)
     finally:
-        open_embedded.cache_clear()
+        close_all()
 
 
 @cache

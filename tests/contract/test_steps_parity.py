@@ -1,137 +1,35 @@
 """The steps of a batch, with a real store, serve what a replay of the topic computes."""
 
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import orjson
-import pyarrow as pa
 import pytest
 
 from contract.dirty_topics import Record
 from contract.dirty_topics import dirty_topics
 from contract.dirty_topics import replayed
 from contract.every_key import EVERY_KEY
+from contract.steps_alone import Stream
+from contract.steps_alone import new_state
+from contract.steps_alone import served
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.features.sets import DEFAULT
-from fraudstream.inference.scoring import Destinations
-from fraudstream.inference.scoring import results
-from fraudstream.inference.steps import card_step
-from fraudstream.inference.steps import key_step
-from fraudstream.inference.steps import label_step
 from fraudstream.inference.steps import layout_of
 from fraudstream.inference.steps import shared_keys
 from fraudstream.inference.store import BUCKETS
-from fraudstream.inference.store import Buckets
-from fraudstream.inference.store import EmbeddedStore
-from fraudstream.model.bundle import Bundle
-from fraudstream.model.bundle import Manifest
-from fraudstream.schema.decoding import decode_labels
-from fraudstream.schema.decoding import decode_transactions
 from fraudstream.schema.validation import DEAD_LETTER
 from fraudstream.schema.validation import PREDICTION
 from fraudstream.schema.validation import validator
-
-TO = Destinations("scores", "predicted", "dead-letters")
-
-
-class Amounts:
-    """Stands for the network: the larger the amount, the higher the score."""
-
-    def get_inputs(self):
-        return [type("Input", (), {"name": "features"})]
-
-    def run(self, outputs, inputs):
-        (features,) = inputs.values()
-        return [(features[:, 0] / (features[:, 0] + 500)).astype(np.float32)]
-
-
-def bundle_of(feature_set):
-    manifest = Manifest(
-        name="amounts",
-        run="none",
-        feature_set=feature_set.identity,
-        feature_hash=feature_set.hash,
-        feature_names=feature_set.names,
-        threshold=0.5,
-        threshold_policy="by hand",
-        threshold_figures={},
-        label_delay=None,
-        metrics={},
-        training={},
-        usual_values=(0.0,) * len(feature_set.names),
-    )
-    return Bundle(manifest, "1", "0" * 64, pa.table({}), Amounts())
-
-
-class Stream:
-    """The steps without Spark: batches in, documents out."""
-
-    def __init__(self, folder: Path, feature_set: FeatureSet = DEFAULT) -> None:
-        self.folder = folder
-        self.feature_set = feature_set
-        self.bundle = bundle_of(feature_set)
-        self.stores: dict[str, EmbeddedStore] = {}
-
-    def store(self, name: str) -> EmbeddedStore:
-        if name not in self.stores:
-            self.stores[name] = EmbeddedStore(self.folder / name)
-        return self.stores[name]
-
-    def _bucket(self, key: str, bucket: int) -> EmbeddedStore:
-        return self.store(f"by-{key}-{bucket}")
-
-    def process(self, records: list[Record], batch: int) -> list[dict]:
-        handed = []
-        for place in sorted({(r.topic, r.partition) for r in records}):
-            mine = [r for r in records if (r.topic, r.partition) == place]
-            values = [r.value for r in mine]
-            step, decode = (
-                (label_step, decode_labels)
-                if place[0] == "labels"
-                else (card_step, decode_transactions)
-            )
-            decoded = decode(values, np.array([r.appended_ms for r in mine]))
-            handed.append(
-                step(
-                    self.feature_set,
-                    decoded,
-                    [values[rejection.row] for rejection in decoded.rejections],
-                    place,
-                    np.array([r.offset for r in mine]),
-                    batch,
-                    self.store(f"{place[0]}-{place[1]}"),
-                )
-            )
-        rows = pa.concat_tables(handed)
-        for key in shared_keys(self.feature_set):
-            store = Buckets(partial(self._bucket, key))
-            # Two tasks, each with half of the buckets.
-            halves = [rows.filter(pa.array(rows["bucket"].to_numpy() % 2 == n)) for n in (0, 1)]
-            rows = pa.concat_tables(
-                [key_step(self.feature_set, key, half, batch, store) for half in halves]
-            )
-        return results(self.feature_set, self.bundle, rows, TO, 1.0).outgoing.to_pylist()
-
-
-def served(documents: list[dict], feature_set: FeatureSet = DEFAULT) -> dict[str, list[float]]:
-    features = {}
-    for document in documents:
-        if document["topic"] == "scores":
-            score = orjson.loads(document["value"])
-            assert score["transaction_id"] not in features, "scored twice"
-            row = [score["features"][name] for name in feature_set.names]
-            features[score["transaction_id"]] = [np.nan if v is None else v for v in row]
-    return features
 
 
 def assert_served_as_replayed(
     feature_set: FeatureSet, records: list[Record], batches: int, folder: Path, *, again: int = -1
 ) -> Stream:
     """Serve `records` in so many batches, one of them twice, and compare with a replay."""
-    stream = Stream(folder, feature_set)
+    stream = Stream(new_state(folder), feature_set)
     cuts = np.linspace(0, len(records), batches + 1).astype(int)
     out = []
     for batch, (start, stop) in enumerate(pairwise(cuts)):
@@ -209,13 +107,13 @@ def test_what_two_cards_call_alike_are_two_transactions(tmp_path):
         Record("transactions", 0, n, 1_800_000_000_000, orjson.dumps(d), None)
         for n, d in enumerate(documents)
     ]
-    scores = Stream(tmp_path).process(records, 0)
+    scores = Stream(new_state(tmp_path)).process(records, 0)
     counts = [orjson.loads(s["value"])["features"]["count_by_merchant_1h"] for s in scores]
     assert sorted(counts) == [0, 1, 2]
 
 
 def test_a_repeated_batch_gives_the_same_documents(records, tmp_path):
-    stream = Stream(tmp_path)
+    stream = Stream(new_state(tmp_path))
     half = len(records) // 2
     stream.process(records[:half], 0)
     first = stream.process(records[half:], 1)
@@ -228,7 +126,7 @@ def test_a_repeated_batch_gives_the_same_documents(records, tmp_path):
 
 
 def test_every_record_is_scored_once_or_set_aside_with_its_reason(records, tmp_path):
-    out = Stream(tmp_path).process(records, 0)
+    out = Stream(new_state(tmp_path)).process(records, 0)
     scored = served(out)
     letters = [orjson.loads(d["value"]) for d in out if d["topic"] == "dead-letters"]
     for letter in letters:
@@ -242,7 +140,7 @@ def test_every_record_is_scored_once_or_set_aside_with_its_reason(records, tmp_p
 
 
 def test_outgoing_documents_keep_to_the_schema_and_alerts_carry_reasons(records, tmp_path):
-    out = Stream(tmp_path).process(records, 0)
+    out = Stream(new_state(tmp_path)).process(records, 0)
     scores = {}
     for document in out:
         if document["topic"] != "dead-letters":

@@ -1,4 +1,4 @@
-"""The stream on a real Spark cluster: only the PEX is sent, and a worker is killed on the way."""
+"""The stream on a real Spark cluster: the PEX is sent, state is in Redis, a worker is killed."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -21,17 +21,20 @@ import numpy as np
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 import pytest
+import redis
 
+from contract.dirty_topics import PARTITIONS
 from contract.dirty_topics import Record
 from contract.dirty_topics import dirty_topics
 from contract.dirty_topics import replayed
+from contract.every_store import redis_in
 from fraudstream.features.sets import DEFAULT
+from fraudstream.inference.embedded import StateElsewhere
 from fraudstream.inference.executors import ExecutorsMissing
 from fraudstream.inference.executors import UnfitExecutors
 from fraudstream.inference.executors import require_executors
 from fraudstream.inference.session import SparkNotStarted
 from fraudstream.inference.session import session
-from fraudstream.inference.store import StateElsewhere
 from fraudstream.model.bundle import Bundle
 from fraudstream.stack.jars import spark_home
 from fraudstream.stack.process import Process
@@ -71,6 +74,7 @@ class Story:
     sent_when_killed: int = 0
     workers_in_the_end: list[int] = field(default_factory=list)
     sent_to_workers: set[str] = field(default_factory=set)
+    in_redis: set[str] = field(default_factory=set)
     exit_code: int | None = None
     log: str = ""
     features: dict[str, np.ndarray] = field(default_factory=dict)
@@ -93,8 +97,17 @@ def story(stack: Stack, folder: Path) -> Story:
     story = Story(stack.register(folder / "model", features, seed=1))
     tell = Telling(stack, story.sent)
     tell.send(first)
-    with SparkCluster(folder / "spark") as cluster:
-        flags = stack.flags(folder / "checkpoint", master=cluster.url, executor_timeout="300")
+    with (
+        redis_in(folder / "redis") as (state, _),
+        SparkCluster(folder / "spark") as cluster,
+    ):
+        flags = stack.flags(
+            folder / "checkpoint",
+            master=cluster.url,
+            executor_timeout="300",
+            state=state.url,
+            state_password_file=str(folder / "redis" / "secrets" / "redis-password"),
+        )
         log = folder / "inference.log"
         with (
             Process("inference", [*apps.inference(), *flags], log, ENVIRONMENT) as app,
@@ -114,6 +127,8 @@ def story(stack: Stack, folder: Path) -> Story:
             of_workers = (folder / "spark").glob("worker-*/work/*/*/*")
             story.sent_to_workers = {file.name for file in of_workers}
             story.exit_code = app.stop(DEADLINE_S)
+        client: Any = redis.Redis.from_url(state.url, password=state.password)
+        story.in_redis = {key.decode().rpartition(":")[2] for key in client.keys("fraudstream:*")}
         story.log = log.read_text()
     story.features = replayed(DEFAULT, stack.records())
     story.scores = stack.values(TOPICS.scores)
@@ -146,6 +161,22 @@ def test_scores_equal_those_of_a_replay_of_what_the_topics_hold(story: Story) ->
     np.testing.assert_allclose(
         [served[i]["score"] for i in ids], story.model.score(expected), rtol=0, atol=1e-6
     )
+
+
+def test_state_was_in_redis_and_nowhere_else(story: Story, folder: Path) -> None:
+    assert {
+        f"{TOPICS.transactions}-{partition}" for partition in range(PARTITIONS)
+    } < story.in_redis
+    assert {name for name in story.in_redis if name.startswith("by-merchant-")}
+    assert not (folder / "checkpoint" / "state").exists()
+
+
+def test_executors_of_other_machines_are_taken_where_state_is_shared(
+    cluster: SparkCluster, on: Callable[..., SparkSession], tmp_path: Path
+) -> None:
+    elsewhere = "import socket; socket.gethostname = lambda: 'afar'"
+    spark = on(cluster.url, a_python(tmp_path / "python", elsewhere))
+    require_executors(spark, None, DEADLINE_S, threading.Event())
 
 
 def test_only_the_pex_and_the_connector_were_sent_to_workers(story: Story) -> None:

@@ -15,6 +15,7 @@ from contract.dirty_topics import dirty_topics
 from contract.dirty_topics import replayed
 from contract.every_key import EVERY_KEY
 from fraudstream.inference.champion import Models
+from fraudstream.inference.embedded import EmbeddedState
 from fraudstream.inference.job import claim
 from fraudstream.inference.job import start
 from fraudstream.inference.kept import Kept
@@ -68,7 +69,11 @@ def test_features_of_any_key_are_served_as_a_replay_computes_them(
     records = dirty_topics(days=10, cards=30, seed=4)
     expected = replayed(EVERY_KEY, records)
     write_model(tmp_path / "model", EVERY_KEY, np.array(list(expected.values())), seed=1)
-    settings = Settings(traffic.cluster, TOPICS, tmp_path / "checkpoint", EVERY_KEY, 10**6, 1.0)
+    checkpoint = tmp_path / "checkpoint"
+    state = EmbeddedState(checkpoint / "state" / "first")
+    stream = claim(checkpoint, TOPICS)
+    state.create(-1)
+    settings = Settings(traffic.cluster, TOPICS, checkpoint, EVERY_KEY, 10**6, 1.0, state)
     metrics = Metrics(tmp_path / "checkpoint" / "state", lambda places: {})
     models = Models(
         Shelf(str(tmp_path / "model"), "m"), Kept(tmp_path / "models", EVERY_KEY), metrics
@@ -80,7 +85,7 @@ def test_features_of_any_key_are_served_as_a_replay_computes_them(
     monkeypatch.setenv("SPARK_HOME", str(spark_home()))
     spark = session("local[2]", apps.cache(), 2, 300, {})
     try:
-        sink = Sink(traffic.cluster, claim(settings), TOPICS.transactions)
+        sink = Sink(traffic.cluster, stream, TOPICS.transactions)
         query, batches = start(spark, settings, models, sink, metrics)
         seen: set[str] = set()
         for part in split(records, 3):

@@ -8,7 +8,10 @@ import zipfile
 import pytest
 
 MEGABYTE = 1_000_000
-HEAVY = {"torch", "pyspark", "mlflow", "mlflow_skinny", "onnxruntime", "pyarrow", "pandas", "lmdb"}
+HEAVY = {
+    *("torch", "pyspark", "mlflow", "mlflow_skinny", "onnxruntime", "pyarrow", "pandas"),
+    *("lmdb", "redis"),
+}
 
 
 def carried(pex: str) -> set[str]:
@@ -22,9 +25,9 @@ def carried(pex: str) -> set[str]:
     ("pex", "own"),
     [
         ("producer.pex", set()),
-        ("inference.pex", {"mlflow_skinny", "onnxruntime", "pyarrow", "pandas", "lmdb"}),
+        ("inference.pex", {"mlflow_skinny", "onnxruntime", "pyarrow", "pandas", "lmdb", "redis"}),
         ("inference-local.pex", HEAVY - {"torch", "mlflow"}),
-        ("trainer.pex", HEAVY - {"pyspark", "mlflow", "lmdb"}),
+        ("trainer.pex", HEAVY - {"pyspark", "mlflow", "lmdb", "redis"}),
     ],
 )
 def test_a_pex_carries_the_heavy_libraries_that_are_its_own_and_no_other(pex, own):
@@ -42,7 +45,7 @@ def test_a_pex_is_no_larger_than_promised(pex, megabytes):
         ("producer.pex", ["simulate", "replay", "topics"]),
         ("trainer.pex", ["train", "evaluate", "promote", "models"]),
         ("inference-local.pex", ["run"]),
-        ("inference.pex", ["run"]),
+        ("inference.pex", ["run", "audit", "rebuild-state"]),
     ],
 )
 def test_a_pex_runs_and_its_help_names_its_commands(pex, teaches, tmp_path):

@@ -11,11 +11,11 @@ import pyarrow as pa
 from fraudstream.features.history import transaction_values
 from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.bounds import Bound
+from fraudstream.inference.embedded import EmbeddedStore
 from fraudstream.inference.steps import HANDED_ON
 from fraudstream.inference.steps import TRANSACTION
 from fraudstream.inference.steps import key_step
 from fraudstream.inference.steps import layout_of
-from fraudstream.inference.store import EmbeddedStore
 
 PLACES = np.dtype([(name, "i8") for name in ("key", "time_us", "arrival", "transaction")])
 

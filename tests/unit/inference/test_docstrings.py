@@ -13,9 +13,12 @@ from fraudstream.inference import executors
 from fraudstream.inference import fitness
 from fraudstream.inference import losses
 from fraudstream.inference import main
+from fraudstream.inference import options
 from fraudstream.inference import progress
+from fraudstream.inference import rebuild
 from fraudstream.inference import scoring
 from fraudstream.inference import session
+from fraudstream.inference import shared
 from fraudstream.inference import steps
 from fraudstream.inference import store
 from fraudstream.inference import tally
@@ -34,8 +37,11 @@ from fraudstream.inference import tasks
         losses,
         main,
         progress,
+        options,
+        rebuild,
         scoring,
         session,
+        shared,
         steps,
         store,
         tally,

@@ -8,13 +8,13 @@ import sys
 import orjson
 import pytest
 
+from fraudstream.inference.embedded import StateElsewhere
 from fraudstream.inference.executors import Answer
 from fraudstream.inference.executors import Driver
 from fraudstream.inference.executors import UnfitExecutors
 from fraudstream.inference.executors import facts
 from fraudstream.inference.executors import refuse_elsewhere
 from fraudstream.inference.executors import refuse_unfit
-from fraudstream.inference.store import StateElsewhere
 
 DRIVER = Driver("3.11", "17", "home", "boot-1")
 FACTS = {

@@ -6,9 +6,9 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
-from fraudstream.features.definitions import FeatureSet
 from fraudstream.features.sets import DEFAULT
 from fraudstream.inference import job
+from fraudstream.inference.embedded import EmbeddedState
 from fraudstream.inference.job import Batches
 from fraudstream.inference.job import ForeignState
 from fraudstream.inference.job import StreamStopped
@@ -32,10 +32,10 @@ class Records:
             defaultParallelism = 2  # noqa: N815
 
 
-def settings(
-    checkpoint: Path, topics: Topics | None = None, feature_set: FeatureSet = DEFAULT
-) -> Settings:
-    return Settings(Cluster("kafka:9092"), topics or Topics(), checkpoint, feature_set, 1_000, 0.0)
+def running(checkpoint: Path) -> Settings:
+    state = EmbeddedState(checkpoint / "state")
+    state.create(-1)
+    return Settings(Cluster("kafka:9092"), Topics(), checkpoint, DEFAULT, 1_000, 0.0, state)
 
 
 class NoModel:
@@ -60,55 +60,51 @@ class Query:
 
 
 def test_a_checkpoint_can_be_claimed_again_by_its_owner(tmp_path):
-    claim(settings(tmp_path / "new"))
-    claim(settings(tmp_path / "new"))
+    claim(tmp_path / "new", Topics())
+    claim(tmp_path / "new", Topics())
 
 
 @pytest.mark.parametrize(
     ("other", "problem"),
     [
-        ({"topics": Topics(transactions="others")}, "belongs to transactions Vishwa.*not others"),
-        ({"topics": Topics(labels="others")}, "belongs to labels fraud-labels, not others"),
-        (
-            {"feature_set": FeatureSet("default", 2, DEFAULT.features)},
-            r"belongs to feature_set default\.v1@.*, not default\.v2@",
-        ),
+        (Topics(transactions="others"), "belongs to transactions Vishwa.*not others"),
+        (Topics(labels="others"), "belongs to labels fraud-labels, not others"),
     ],
 )
-def test_a_checkpoint_of_other_topics_or_features_is_refused(tmp_path, other, problem):
-    claim(settings(tmp_path))
+def test_a_checkpoint_of_other_topics_is_refused(tmp_path, other, problem):
+    claim(tmp_path, Topics())
     with pytest.raises(ForeignState, match=problem):
-        claim(settings(tmp_path, **other))
+        claim(tmp_path, other)
 
 
 def test_a_checkpoint_of_another_form_is_refused(tmp_path, monkeypatch):
-    claim(settings(tmp_path))
+    claim(tmp_path, Topics())
     monkeypatch.setattr(job, "_FORMAT", "later")
     with pytest.raises(ForeignState, match="belongs to format 3, not later: give another"):
-        claim(settings(tmp_path))
+        claim(tmp_path, Topics())
 
 
 def test_state_without_an_owner_is_refused(tmp_path):
-    claim(settings(tmp_path))
-    settings(tmp_path).state.mkdir()
+    claim(tmp_path, Topics())
+    (tmp_path / "state").mkdir()
     (tmp_path / "owner.json").unlink()
     with pytest.raises(ForeignState, match=r"has no owner\.json, by which it would tell whose"):
-        claim(settings(tmp_path))
+        claim(tmp_path, Topics())
 
 
 def test_topics_of_results_may_change(tmp_path):
-    claim(settings(tmp_path))
-    claim(settings(tmp_path, Topics(scores="elsewhere")))
+    claim(tmp_path, Topics())
+    claim(tmp_path, Topics(scores="elsewhere"))
 
 
 def test_a_stream_keeps_its_name(tmp_path):
-    name = claim(settings(tmp_path / "one"))
-    assert claim(settings(tmp_path / "one")) == name
-    assert claim(settings(tmp_path / "other")) != name
+    name = claim(tmp_path / "one", Topics())
+    assert claim(tmp_path / "one", Topics()) == name
+    assert claim(tmp_path / "other", Topics()) != name
 
 
 def test_after_a_stop_a_batch_is_left_to_the_next_run(tmp_path):
-    batches = Batches(settings(tmp_path), NoModel(), SINK, NO_METRICS)
+    batches = Batches(running(tmp_path), NoModel(), SINK, NO_METRICS)
     query = Query()
     batches.finish(query)
     assert query.stopped
@@ -117,7 +113,7 @@ def test_after_a_stop_a_batch_is_left_to_the_next_run(tmp_path):
 
 
 def test_a_batch_that_comes_in_the_midst_of_a_stop_does_not_hold_it_up(tmp_path):
-    batches = Batches(settings(tmp_path), NoModel(), SINK, NO_METRICS)
+    batches = Batches(running(tmp_path), NoModel(), SINK, NO_METRICS)
     refused = threading.Event()
 
     def hand_over():
@@ -147,7 +143,7 @@ def test_a_stop_waits_for_the_batch_at_hand(tmp_path):
         def stop(self):
             events.append("stopped")
 
-    batches = Batches(settings(tmp_path), SlowModel(), SINK, NO_METRICS)
+    batches = Batches(running(tmp_path), SlowModel(), SINK, NO_METRICS)
 
     def process():
         with pytest.raises(LookupError):
@@ -169,7 +165,7 @@ class Challenger:
 
 
 def test_a_challenger_that_does_not_score_all_is_told_of_once(tmp_path):
-    batches = Batches(settings(tmp_path), NoModel(), SINK, NO_METRICS)
+    batches = Batches(running(tmp_path), NoModel(), SINK, NO_METRICS)
     whole, part = ({"scores": 3, "shadow_scores": count} for count in (3, 2))
     with capture_logs() as told:
         batches._see_whether_fails(None, [part])

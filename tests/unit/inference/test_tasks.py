@@ -12,6 +12,10 @@ from fraudstream.features.definitions import DAY
 from fraudstream.features.definitions import VISIBILITY_LAG
 from fraudstream.features.definitions import Feature
 from fraudstream.features.definitions import FeatureSet
+from fraudstream.inference.embedded import EmbeddedState
+from fraudstream.inference.embedded import EmbeddedStore
+from fraudstream.inference.embedded import Machine
+from fraudstream.inference.embedded import StateElsewhere
 from fraudstream.inference.scoring import OUTGOING
 from fraudstream.inference.scoring import Destinations
 from fraudstream.inference.scoring import Results
@@ -21,9 +25,6 @@ from fraudstream.inference.steps import LABELLED
 from fraudstream.inference.steps import REJECTED
 from fraudstream.inference.steps import TRANSACTION
 from fraudstream.inference.steps import key_step
-from fraudstream.inference.store import EmbeddedStore
-from fraudstream.inference.store import Machine
-from fraudstream.inference.store import StateElsewhere
 from fraudstream.inference.tally import Tally
 from fraudstream.inference.tasks import SecondsByStage
 from fraudstream.inference.tasks import Settings
@@ -56,7 +57,17 @@ RECORDS = pa.schema(
 
 @pytest.fixture
 def settings(tmp_path):
-    return Settings(Cluster("kafka:9092"), TOPICS, tmp_path, TINY, 1_000, 1.0)
+    return settings_in(tmp_path, TINY)
+
+
+def settings_in(folder, feature_set):
+    state = EmbeddedState(folder / "state")
+    state.create(-1)
+    return Settings(Cluster("kafka:9092"), TOPICS, folder, feature_set, 1_000, 1.0, state)
+
+
+def stores_of(settings):
+    return [entry.name for entry in settings.state.folder.iterdir() if entry.is_dir()]
 
 
 class Broadcast:
@@ -132,13 +143,13 @@ def rows(task, *batches):
 def test_a_partition_without_records_gives_no_rows(settings):
     assert rows(first_task(settings, 0, SPENT)) == []
     assert rows(first_task(settings, 0, SPENT), records([])) == []
-    assert not settings.state.exists()
+    assert stores_of(settings) == []
 
 
 def test_how_arrow_cuts_a_partition_does_not_matter(settings, tmp_path):
     values = [transaction(n) for n in range(5)] + [b"?", None]
     whole = rows(first_task(settings, 0, SPENT), records(values))
-    other = Settings(Cluster("kafka:9092"), TOPICS, tmp_path / "other", TINY, 1_000, 1.0)
+    other = settings_in(tmp_path / "other", TINY)
     parts = [records(values[at : at + 3], first=at) for at in range(0, len(values), 3)]
     np.testing.assert_equal(rows(first_task(other, 0, SPENT), records([]), *parts), whole)
     assert [row["kind"] for row in whole] == [TRANSACTION] * 5 + [REJECTED] * 2
@@ -202,10 +213,11 @@ def test_labels_go_no_further_than_they_are_asked_for(settings):
 
 
 def test_on_another_machine_than_the_state_a_task_fails(settings):
-    elsewhere = replace(settings, machine=Machine("driver", "another-run"))
+    there = replace(settings.state, machine=Machine("driver", "another-run"))
+    elsewhere = replace(settings, state=there)
     with pytest.raises(StateElsewhere, match="use workers on driver only"):
         rows(first_task(elsewhere, 0, SPENT), records([transaction(0)]))
-    assert not settings.state.exists()
+    assert stores_of(settings) == []
 
 
 def test_merchants_without_rows_need_no_model(settings):
@@ -268,7 +280,7 @@ def test_a_merchant_cannot_be_named_into_the_labels_of_another(tmp_path):
 
 
 def first_task_rows(folder, batch):
-    settings = Settings(Cluster("kafka:9092"), TOPICS, folder, OF_LABELS, 1_000, 1.0)
+    settings = settings_in(folder, OF_LABELS)
     return first_task(settings, 0, SPENT)([batch])
 
 

@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 import structlog
 
-from fraudstream.inference.store import StateElsewhere
+from fraudstream.inference.embedded import StateElsewhere
 
 _POLL_S = 0.1
 _MOST_TOLD = 3
@@ -133,7 +133,7 @@ def facts(folder: str) -> dict[str, object]:
 
 
 def require_executors(
-    spark: SparkSession, folder: Path, within_s: float, stop: threading.Event
+    spark: SparkSession, folder: Path | None, within_s: float, stop: threading.Event
 ) -> None:
     """Wait until the cluster has given executors, and see that each can do the stream's work.
 
@@ -145,7 +145,8 @@ def require_executors(
     spark
         A session on a cluster.
     folder
-        The checkpoint. Embedded state lies there, so executors have to be on this machine.
+        The checkpoint, where embedded state lies in it: executors have to be on this machine then.
+        ``None`` where state is shared.
     within_s
         How long to wait, in seconds; a PEX is sent and unpacked in this time.
     stop
@@ -162,7 +163,7 @@ def require_executors(
     """
     context = spark.sparkContext
     master = str(context.master)
-    own = facts(str(folder))
+    own = facts(str(folder or Path()))
     java = context._jvm.java.lang.System.getProperty(_JAVA_VERSION)  # type: ignore[union-attr]
     driver = Driver(str(own["python"]), java, str(own["host"]), str(own["boot"]))
     until = time.monotonic() + within_s
@@ -172,14 +173,15 @@ def require_executors(
         if count and len(answers) >= count:
             log.info("executors", count=len(answers), python=driver.python, java=driver.java)
             return
-        lines = _ask(spark, max(count, 1), folder, until, stop)
+        lines = _ask(spark, max(count, 1), folder or Path(), until, stop)
         if stop.is_set():
             return
         if lines is None:
             raise _missing(master, len(answers), _registered(spark), within_s)
         came = [Answer.parse(line) for line in lines]
         refuse_unfit(driver, came, context.pythonExec)
-        refuse_elsewhere(driver, came, folder)
+        if folder is not None:
+            refuse_elsewhere(driver, came, folder)
         answers |= {(each.host, each.jvm): each for each in came}
 
 
@@ -236,7 +238,7 @@ def refuse_elsewhere(driver: Driver, answers: Iterable[Answer], folder: Path) ->
     if elsewhere:
         raise StateElsewhere(
             f"state is embedded, on {driver.host}, where the driver runs, and there are executors "
-            f"on {_some(sorted(elsewhere))}: use workers on {driver.host} only"
+            f"on {_some(sorted(elsewhere))}: use workers on {driver.host} only, or a shared --state"
         )
     if locked_out:
         raise StateElsewhere(

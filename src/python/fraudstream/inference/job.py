@@ -1,5 +1,6 @@
 """The Spark job: Kafka to features to score to Kafka."""
 
+from pathlib import Path
 import threading
 import time
 from typing import Any
@@ -35,16 +36,18 @@ from fraudstream.inference.tasks import scoring_task
 from fraudstream.inference.tasks import writing_task
 from fraudstream.kafka.security import java_properties
 from fraudstream.kafka.topics import Cluster
+from fraudstream.kafka.topics import Topics
 from fraudstream.model.bundle import Bundle
 
 log = structlog.get_logger()
 
-#: Of the checkpoint: what lies where in it, and how it is to be read. Raised with any change.
+#: Of the checkpoint: what lies where in it, and how it is to be read. Raised with any change, but
+#: for state, which is built again where it is of another form.
 _FORMAT = "3"
 
 
 class ForeignState(ValueError):
-    """The checkpoint was made with another feature set, or for other topics."""
+    """The checkpoint was made for other topics."""
 
 
 class StreamStopped(ValueError):
@@ -157,7 +160,10 @@ class Batches:
             if self._spent is None:
                 self._spent = context.accumulator({}, SecondsByStage())
             begin = time.monotonic()
+            state = self._settings.state
+            begun = state.begin(batch)
             written = self._results(records, batch, pin, self._spent).collect()
+            state.keep(batch, begun)
             seconds = time.monotonic() - begin
         told = [row.asDict() for row in written]
         self._models.saw(rows_of(told, len(self._settings.feature_set.names)))
@@ -180,6 +186,7 @@ class Batches:
             self._finished = True
         # Not under the lock: Spark waits here for a batch that it has just handed to `process`.
         query.stop()
+        self._settings.state.settle()
 
     def _results(
         self,
@@ -218,8 +225,8 @@ class Batches:
         ]
 
 
-def claim(settings: Settings) -> str:
-    """Bind a new checkpoint to its feature set and topics, or see that it is bound to them.
+def claim(checkpoint: Path, topics: Topics) -> str:
+    """Bind a new checkpoint to its topics, or see that it is bound to them.
 
     Returns
     -------
@@ -233,24 +240,23 @@ def claim(settings: Settings) -> str:
     """
     ours = {
         "format": _FORMAT,
-        "feature_set": settings.feature_set.identity,
-        "transactions": settings.topics.transactions,
-        "labels": settings.topics.labels,
+        "transactions": topics.transactions,
+        "labels": topics.labels,
     }
-    owner = settings.checkpoint / "owner.json"
-    settings.checkpoint.mkdir(parents=True, exist_ok=True)
+    owner = checkpoint / "owner.json"
+    checkpoint.mkdir(parents=True, exist_ok=True)
     if not owner.exists():
-        if settings.state.exists() or settings.progress.exists():
+        if (checkpoint / "state").exists() or (checkpoint / "progress").exists():
             raise ForeignState(
-                f"{settings.checkpoint} holds state and has no {owner.name}, by which it would "
-                "tell whose: give another --checkpoint; the new one is built from the topic"
+                f"{checkpoint} holds state and has no {owner.name}, by which it would tell whose: "
+                "give another --checkpoint; the new one is built from the topic"
             )
         write_whole(owner, {**ours, "stream": uuid4().hex[:12]})
     theirs = orjson.loads(owner.read_bytes())
     for name, value in ours.items():
         if theirs.get(name) != value:
             raise ForeignState(
-                f"{settings.checkpoint} belongs to {name} {theirs.get(name)}, not {value}: "
+                f"{checkpoint} belongs to {name} {theirs.get(name)}, not {value}: "
                 "give another --checkpoint; the new one is built from the topic"
             )
     return str(theirs["stream"])

@@ -27,6 +27,8 @@ from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.cluster import find_spark
 from fraudstream.inference.cluster import require_java
 from fraudstream.inference.cluster import require_master
+from fraudstream.inference.options import checkpoint_option
+from fraudstream.inference.options import state_options
 from fraudstream.kafka.options import kafka_options
 from fraudstream.kafka.security import java_properties
 from fraudstream.kafka.topics import Cluster
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
     from fraudstream.inference.audit import Audit
     from fraudstream.inference.champion import Models
     from fraudstream.inference.job import Batches
+    from fraudstream.inference.losses import Loss
     from fraudstream.inference.metrics import Metrics
+    from fraudstream.inference.shared import RedisServer
     from fraudstream.inference.sink import Sink
     from fraudstream.inference.tasks import Settings
 
@@ -53,6 +57,10 @@ log = structlog.get_logger()
 
 class StreamFailed(ValueError):
     """The stream ended by itself."""
+
+
+class NoCheckpoint(LookupError):
+    """There is no checkpoint in the folder."""
 
 
 class NotClean(ValueError):
@@ -71,13 +79,7 @@ def inference() -> None:
 @inference.command(name="run")
 @kafka_options()
 @tracking_options
-@option(
-    "--checkpoint",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of progress, state and models. A restart goes on from it; without it the stream "
-    "begins at the first offset.",
-)
+@checkpoint_option
 @option(
     "--master",
     default="local[*]",
@@ -153,6 +155,7 @@ def inference() -> None:
 )
 @option("--metrics-host", default="127.0.0.1", help="Address that this port is opened at.")
 @option("--spark-home", default=None, metavar="FOLDER", help="Where Spark is, if not in this PEX.")
+@state_options
 @debug_option
 def run_stream(
     cluster: Cluster,
@@ -174,6 +177,7 @@ def run_stream(
     metrics_port: int,
     metrics_host: str,
     spark_home: str | None,
+    server: "RedisServer | None",
     debug: bool,
 ) -> None:
     """Run the stream until it is told to stop (Ctrl-C or SIGTERM); the batch at hand is finished.
@@ -185,9 +189,7 @@ def run_stream(
     # What cannot be told to Spark's Kafka client is refused before anything is started.
     java_properties(cluster.properties)
     cluster.require_topics(topics.names())
-    find_spark(spark_home or os.environ.get("SPARK_HOME"))
-    require_java(os.environ)
-    require_master(master)
+    _require_spark(spark_home, master)
     # An answer within seconds, or the last good model: the stream does not wait for a registry.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -195,25 +197,35 @@ def run_stream(
     from fraudstream.inference.champion import await_first
     from fraudstream.inference.executors import require_executors
     from fraudstream.inference.fitness import Bounds
+    from fraudstream.inference.generations import Generations
     from fraudstream.inference.job import claim
     from fraudstream.inference.kept import Kept
     from fraudstream.inference.losses import find_losses
     from fraudstream.inference.metrics import Metrics
     from fraudstream.inference.metrics import served
     from fraudstream.inference.progress import Ends
+    from fraudstream.inference.rebuild import with_state
     from fraudstream.inference.registry import Registry
     from fraudstream.inference.session import session
     from fraudstream.inference.sink import Sink
     from fraudstream.inference.tasks import Settings
 
     checkpoint = checkpoint.resolve()
-    settings = Settings(cluster, topics, checkpoint, DEFAULT, most_records, share_of_features)
-    # Before a model is looked for: the last one of a foreign checkpoint would only be refused.
-    stream = claim(settings)
+    stream = claim(checkpoint, topics)
+    generations = Generations(checkpoint, stream, DEFAULT.identity, server)
+    settings = Settings(
+        cluster,
+        topics,
+        checkpoint,
+        DEFAULT,
+        most_records,
+        share_of_features,
+        generations.new(),
+    )
     inputs = (topics.transactions, topics.labels)
     losses = find_losses(settings.progress, cluster, inputs, skip_lost=skip_lost)
-    for loss in losses:
-        log.warning("records lost", **asdict(loss))
+    _warn_of(losses)
+    settings = with_state(settings, generations, progress_bar)
     metrics = Metrics(checkpoint / "state", Ends(cluster))
     models = Models(
         Registry(tracking_uri, model_name),
@@ -221,21 +233,21 @@ def run_stream(
         metrics,
         Bounds(most_alert_share, most_alert_times),
     )
-    alive = checkpoint / "alive"
     with stop_requests() as stop, served(metrics, metrics_host, metrics_port):
-        serving = await_first(models, stop, alive.touch) if wait_for_model else models.current()
+        serving = (
+            await_first(models, stop, settings.alive.touch) if wait_for_model else models.current()
+        )
         if serving is None:
             return
         log.info("model", name=serving.name, version=serving.version, threshold=serving.threshold)
         # Kafka lets only readers of a topic mark it, and the stream reads none of its results.
         sink = Sink(cluster, stream, topics.transactions)
-        cache = cache or default_cache()
         # Spark and its workers need no registry.
         with credentials_withheld():
-            spark = session(master, cache, tasks, worker_timeout, os.environ)
+            spark = session(master, cache or default_cache(), tasks, worker_timeout, os.environ)
         try:
             if not str(spark.sparkContext.master).startswith("local"):
-                require_executors(spark, checkpoint, executor_timeout, stop)
+                require_executors(spark, None if server else checkpoint, executor_timeout, stop)
             if stop.is_set():
                 return
             _serve(spark, settings, models, sink, metrics, stop, bool(losses), debug)
@@ -278,13 +290,24 @@ def _serve(
             query, batches = start(spark, settings, models, sink, metrics, skip_lost=skipping)
             log.info("stream started", checkpoint=str(settings.checkpoint))
             while query.isActive and not stop.wait(_PROBE_S):
-                (settings.checkpoint / "alive").touch()
+                settings.alive.touch()
             if stop.is_set():
                 _finish(spark, query, batches, debug)
                 return
             if (error := query.exception()) is not None:
                 find_losses(settings.progress, settings.cluster, topics)
                 raise StreamFailed(_cause(str(error), debug))
+
+
+def _require_spark(home: str | None, master: str) -> None:
+    find_spark(home or os.environ.get("SPARK_HOME"))
+    require_java(os.environ)
+    require_master(master)
+
+
+def _warn_of(losses: "list[Loss]") -> None:
+    for loss in losses:
+        log.warning("records lost", **asdict(loss))
 
 
 def _finish(
@@ -295,6 +318,43 @@ def _finish(
         spark.sparkContext.setLogLevel("OFF")
     batches.finish(query)
     log.info("stream stopped")
+
+
+@inference.command(name="rebuild-state")
+@kafka_options()
+@checkpoint_option
+@state_options
+@debug_option
+def rebuild_state(
+    cluster: Cluster,
+    topics: Topics,
+    checkpoint: Path,
+    server: "RedisServer | None",
+    debug: bool,
+) -> None:
+    """Build the state of a stream anew, from the topics, up to where the stream has come.
+
+    The stream must not run. When it starts it does so by itself where state is missing, behind,
+    damaged or of other features; this is for who wants it done before, or wants it in another
+    place: the stream has to be started with the same --state. No score is written.
+    """
+    from fraudstream.inference.generations import Generations
+    from fraudstream.inference.job import claim
+    from fraudstream.inference.rebuild import done
+    from fraudstream.inference.rebuild import rebuilt
+    from fraudstream.inference.rebuild import require_stopped
+    from fraudstream.inference.tasks import Settings
+
+    cluster.require_topics(topics.names())
+    checkpoint = checkpoint.resolve()
+    if not (checkpoint / "owner.json").exists():
+        raise NoCheckpoint(f"{checkpoint} is no checkpoint: name the one that the stream has")
+    generations = Generations(checkpoint, claim(checkpoint, topics), DEFAULT.identity, server)
+    settings = Settings(cluster, topics, checkpoint, DEFAULT, 0, 0.0, generations.new())
+    require_stopped(settings)
+    so_far = done(settings.progress)
+    rebuilt(settings, generations, so_far, progress_bar)
+    log.info("state built", batch=so_far.batch)
 
 
 @inference.command(name="audit")

@@ -4,33 +4,27 @@ A store is read and written in bulk, for the keys of a batch. Records are append
 transaction is not there yet, so that repeating a batch changes nothing; features are computed as
 of each event, so that it does not matter that the store already holds later ones.
 
-The embedded store keeps an LMDB environment for each owner: one of a topic's partitions for cards,
-one bucket of merchants. Spark never works on one owner in two tasks at once, so that writers do
-not wait for one another. A task that Spark has given up may live on, and must not undo what came
-after it: a store takes nothing of a batch that is older than the last one it has taken.
+There is a store for each owner: one of a topic's partitions for cards, one bucket of merchants.
+Spark never works on one owner in two tasks at once. A task that Spark has given up may live on, and
+must not undo what came after it: a store takes nothing of a batch that is older than the last one
+it has taken.
+
+Here is the seam. What stands behind it is in `fraudstream.inference.embedded`, on this machine, and
+in `fraudstream.inference.shared`, for several.
 """
 
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
-import functools
-from pathlib import Path
-import socket
-from typing import NamedTuple
+from itertools import pairwise
 from typing import Protocol
 
-import lmdb
 import numpy as np
 import numpy.typing as npt
 
 from fraudstream.features.history import Events
 from fraudstream.features.history import Int64
 from fraudstream.inference.bounds import Records
-
-#: The most that one environment may grow to. The file is sparse: this reserves no disk.
-_MAP_BYTES = 1 << 38
-_CLOCK_KEY = b"\x00partition clock"
-_BATCH_KEY = b"\x00batch"
 
 #: How many buckets the keys of one kind are spread over: the most tasks that can share a step.
 BUCKETS = 16
@@ -40,31 +34,8 @@ class OlderBatch(RuntimeError):
     """A batch came to write after a later one had: its task was given up, or progress was lost."""
 
 
-class StateElsewhere(ValueError):
-    """State is embedded, on the driver's machine, and a task or an executor cannot reach it."""
-
-
-class Machine(NamedTuple):
-    """What tells one machine's run from any other's.
-
-    Attributes
-    ----------
-    host
-        Its name.
-    boot
-        The kernel's random id of its run.
-    """
-
-    host: str
-    boot: str
-
-
-@functools.cache
-def this_machine() -> Machine:
-    """Return the machine that this process runs on."""
-    return Machine(
-        socket.gethostname(), Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    )
+class StateLost(LookupError):
+    """State is not there any more, or is behind what the stream has done."""
 
 
 @dataclass(frozen=True)
@@ -168,91 +139,64 @@ class PartitionStore(Store, Protocol):
         ...
 
 
-class EmbeddedStore:
-    """A `PartitionStore` in a folder of this machine.
+class State(Protocol):
+    """All stores of a stream, and the mark up to which batch they are whole.
 
-    Survives the kill of any process that uses it. A folder serves one stream at a time.
-
-    Parameters
-    ----------
-    folder
-        Created if it does not exist.
+    The driver sets the mark when a batch is done, before Spark takes the batch as done. So if the
+    mark is not behind Spark's progress, nothing is missing; if it is, the state is built again from
+    the topics, as another one: who still works on the old one disturbs nobody.
     """
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._environment = lmdb.open(
-            str(folder),
-            map_size=_MAP_BYTES,
-            # Written pages reach the system at once and so survive our own end. Waiting for the
-            # disk would only guard against the machine's, after which state is built again.
-            sync=False,
-            metasync=False,
-        )
-        # Workers that were killed while they read hold places that only so many can have.
-        self._environment.reader_check()
+    @property
+    def name(self) -> str:
+        """Tells it from the stream's other states."""
+        ...
 
-    def read(self, keys: Mapping[int, str], layout: Layout) -> Records:
-        """See `Store.read`."""
-        with self._environment.begin(buffers=True) as transaction:
-            packed = b"".join(transaction.get(name.encode(), b"") for name in keys.values())
-        return np.frombuffer(packed, dtype=layout.dtype)
+    def open(self, name: str, batch: int) -> PartitionStore:
+        """Return a store, as a task of `batch` needs it.
 
-    def append(self, batch: int, keys: Mapping[int, str], records: Records) -> None:
-        """See `Store.append`."""
-        # Stable: a key's records stay in the order in which they came.
-        kept = records[np.argsort(records["key"], kind="stable")]
-        packed = kept.tobytes()
-        size = kept.dtype.itemsize
-        found, starts = np.unique(kept["key"], return_index=True)
-        stops = np.append(starts, len(kept))[1:]
-        with self._environment.begin(write=True) as transaction:
-            self._take(transaction, batch)
-            for key in keys.keys() - set(found.tolist()):
-                transaction.delete(keys[key].encode())
-            for key, start, stop in zip(
-                found.tolist(), starts.tolist(), stops.tolist(), strict=True
-            ):
-                transaction.put(keys[key].encode(), packed[start * size : stop * size])
+        Raises
+        ------
+        StateLost
+            If the state is gone; a store that is only new would be taken for empty.
+        """
+        ...
 
-    def clock_before(self, batch: int) -> int | None:
-        """See `Store.clock_before`."""
-        with self._environment.begin() as transaction:
-            clocks = self._clocks(transaction.get(_CLOCK_KEY, b""))
-        earlier = [clock_us for number, clock_us in clocks if number < batch]
-        return earlier[-1] if earlier else None
+    def flaw(self, batch: int) -> str | None:
+        """Tell why a stream cannot go on from here that has done `batch`; ``None`` if it can."""
+        ...
 
-    def keep_clock(self, batch: int, clock_us: int) -> None:
-        """See `Store.keep_clock`."""
-        with self._environment.begin(write=True) as transaction:
-            self._take(transaction, batch)
-            clocks = self._clocks(transaction.get(_CLOCK_KEY, b""))
-            # Only the last batch can be repeated: one earlier clock is enough.
-            kept = [*[entry for entry in clocks if entry[0] < batch][-1:], (batch, clock_us)]
-            transaction.put(_CLOCK_KEY, np.array(kept, dtype=np.int64).tobytes())
+    def begin(self, batch: int) -> str:
+        """See that what was done before `batch` is there, and return what `keep` asks for.
 
-    def _take(self, transaction: lmdb.Transaction, batch: int) -> None:
-        """See that no later batch was there, and that no earlier one comes."""
-        last = int.from_bytes(transaction.get(_BATCH_KEY, b""), "big")
-        if batch < last:
-            raise OlderBatch(
-                f"{self._environment.path()}: expected batch {last} or a later one, got {batch}: "
-                "either this task was given up and its batch repeated, and all is well; or the "
-                "checkpoint's folder progress was removed or is an older copy, and then another "
-                "--checkpoint is needed"
-            )
-        transaction.put(_BATCH_KEY, batch.to_bytes(8, "big"))
+        Raises
+        ------
+        StateLost
+            If it is not.
+        """
+        ...
 
-    @staticmethod
-    def _clocks(packed: bytes) -> list[tuple[int, int]]:
-        pairs = np.frombuffer(packed, dtype=np.int64).reshape(-1, 2)
-        return [(int(number), int(clock_us)) for number, clock_us in pairs]
+    def keep(self, batch: int, begun: str) -> None:
+        """Set the mark: `batch` is done, and what its tasks have written is there.
 
+        Raises
+        ------
+        StateLost
+            If something may have been lost since it began.
+        """
+        ...
 
-@functools.cache
-def open_embedded(folder: Path) -> EmbeddedStore:
-    """Return this process's store in `folder`: LMDB allows a process to open one only once."""
-    return EmbeddedStore(folder)
+    def create(self, batch: int) -> None:
+        """Begin without any history, and with the mark at `batch`."""
+        ...
+
+    def settle(self) -> None:
+        """Make what is there outlive the machine; the stream stops."""
+        ...
+
+    def remove_others(self) -> None:
+        """Remove what earlier states of this stream have left."""
+        ...
 
 
 class Buckets:
@@ -277,6 +221,34 @@ class Buckets:
         bucket = bucket_of(records["key"])
         for number, some in _spread(keys).items():
             self._bucket(number).append(batch, some, records[bucket == number])
+
+
+def by_key(records: Records) -> dict[int, bytes]:
+    """Return the records of each key, packed, in the order in which they came.
+
+    Examples
+    --------
+    >>> two = np.array([(2, 5), (1, 7)], dtype=[("key", "i1"), ("amount", "i1")])
+    >>> by_key(two)
+    {1: b'\\x01\\x07', 2: b'\\x02\\x05'}
+    """
+    ordered = records[np.argsort(records["key"], kind="stable")]
+    packed, size = ordered.tobytes(), records.dtype.itemsize
+    found, starts = np.unique(ordered["key"], return_index=True)
+    bounds = [*(starts * size).tolist(), len(packed)]
+    return {
+        key: packed[start:stop]
+        for key, (start, stop) in zip(found.tolist(), pairwise(bounds), strict=True)
+    }
+
+
+def older(where: str, last: int, batch: int) -> str:
+    """Return what an `OlderBatch` says."""
+    return (
+        f"{where}: expected batch {last} or a later one, got {batch}: either this task was given "
+        "up and its batch repeated, and all is well; or the checkpoint's folder progress was "
+        "removed or is an older copy, and then another --checkpoint is needed"
+    )
 
 
 def bucket_of(key: Int64) -> Int64:

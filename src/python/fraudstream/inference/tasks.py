@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from dataclasses import field
 from dataclasses import replace
 import functools
 import gc
@@ -39,11 +38,7 @@ from fraudstream.inference.steps import label_step
 from fraudstream.inference.steps import portions
 from fraudstream.inference.steps import shared_keys
 from fraudstream.inference.store import Buckets
-from fraudstream.inference.store import EmbeddedStore
-from fraudstream.inference.store import Machine
-from fraudstream.inference.store import StateElsewhere
-from fraudstream.inference.store import open_embedded
-from fraudstream.inference.store import this_machine
+from fraudstream.inference.store import State
 from fraudstream.inference.tally import Stopwatch
 from fraudstream.inference.tally import Tally
 from fraudstream.inference.tally import added
@@ -77,16 +72,16 @@ class Settings:
     cluster, topics
         Where records come from and go to.
     checkpoint
-        Folder of the query's progress, the state and the models that it has used. **Removing it
-        makes the stream begin anew**, at the first offset.
+        Folder of the query's progress, of embedded state and of the models that it has used.
+        **Removing it makes the stream begin anew**, at the first offset.
     feature_set
-        What is served. The checkpoint belongs to it: another one needs another checkpoint.
+        What is served.
     most_records
         The most records that one batch reads of a topic, over all partitions.
     share_of_features
         The share of transactions whose features go out with the score.
-    machine
-        Where the state is: that of the driver.
+    state
+        What the stream remembers, and where.
     """
 
     cluster: Cluster
@@ -95,17 +90,17 @@ class Settings:
     feature_set: FeatureSet
     most_records: int
     share_of_features: float
-    machine: Machine = field(default_factory=this_machine)
-
-    @property
-    def state(self) -> Path:
-        """Where the stores are."""
-        return self.checkpoint / "state"
+    state: State
 
     @property
     def progress(self) -> Path:
         """Where Spark writes down how far it has come."""
         return self.checkpoint / "progress"
+
+    @property
+    def alive(self) -> Path:
+        """The file that is touched while a stream works or waits with this checkpoint."""
+        return self.checkpoint / "alive"
 
 
 class Model(Protocol):
@@ -134,6 +129,13 @@ class Spent(Protocol):
         ``exchange`` is what Spark takes to bring rows from one step to the next.
         """
         ...
+
+
+class Untold:
+    """A `Spent` that nobody asks."""
+
+    def add(self, seconds: dict[str, float], /) -> None:
+        """See `Spent.add`."""
 
 
 class SecondsByStage(AccumulatorParam[dict[str, float]]):
@@ -207,7 +209,7 @@ def _first_step(
         place,
         np.concatenate(offsets),
         batch,
-        _open(settings, f"{place[0]}-{place[1]}"),
+        settings.state.open(f"{place[0]}-{place[1]}", batch),
     )
     watch.lap("features")
     return rows
@@ -268,7 +270,7 @@ def scoring_task(
 
 def _key_step(settings: Settings, batch: int, key: str) -> Callable[[pa.Table], pa.Table]:
     def step(rows: pa.Table) -> pa.Table:
-        store = Buckets(lambda bucket: _open(settings, f"by-{key}-{bucket}"))
+        store = Buckets(lambda bucket: settings.state.open(f"by-{key}-{bucket}", batch))
         return key_step(settings.feature_set, key, rows, batch, store)
 
     return step
@@ -278,21 +280,6 @@ def _handed_on(records: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     batches = [some for some in records if some.num_rows]
     if batches:
         yield from portions(pa.Table.from_batches(batches).cast(HANDED_ON), _ROWS_AT_ONCE)
-
-
-def _open(settings: Settings, name: str) -> EmbeddedStore:
-    """Return a store of the stream, if it is on this machine.
-
-    Executors are asked where they are when the stream starts. One that comes later to another
-    machine would find nothing in its folders, and go on from that.
-    """
-    here = this_machine()
-    if here != settings.machine:
-        raise StateElsewhere(
-            f"state is embedded, on {settings.machine.host}, where the driver runs, and this task "
-            f"runs on {here.host}: use workers on {settings.machine.host} only"
-        )
-    return open_embedded(settings.state / name)
 
 
 def shard_at_hand() -> int:

@@ -46,6 +46,8 @@ _ON_PREFIXES: dict[str, tuple[tuple[ResourceType, str, AclOperation], ...]] = {
     "trainer": ((ResourceType.GROUP, "fraudstream-", AclOperation.DESCRIBE),),
     "inference": (
         (ResourceType.GROUP, "inference", _READ),
+        # State that is lost is built again by such a read.
+        (ResourceType.GROUP, "fraudstream-", AclOperation.DESCRIBE),
         (ResourceType.TRANSACTIONAL_ID, "inference", _WRITE),
     ),
 }

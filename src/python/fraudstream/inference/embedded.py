@@ -1,0 +1,348 @@
+"""State on one machine: an LMDB environment a store, so that writers do not wait for one another.
+
+Nothing is written to the disk at once. What is written outlives the end of any process, but not of
+the machine: a state that was not settled and comes from an earlier run of the machine is not
+trusted. Nor is one whose files are damaged, cut or gone: that is looked for when a stream starts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+import functools
+import multiprocessing
+from multiprocessing.connection import Connection
+import os
+from pathlib import Path
+import shutil
+import socket
+from typing import NamedTuple
+from zlib import crc32
+
+import lmdb
+import numpy as np
+import orjson
+
+from fraudstream.inference.bounds import Records
+from fraudstream.inference.store import Layout
+from fraudstream.inference.store import OlderBatch
+from fraudstream.inference.store import StateLost
+from fraudstream.inference.store import by_key
+from fraudstream.inference.store import older
+
+#: The most that one environment may grow to. The file is sparse: this reserves no disk.
+_MAP_BYTES = 1 << 38
+_CLOCK_KEY = b"\x00partition clock"
+_BATCH_KEY = b"\x00batch"
+#: What stands before the records of a key: their checksum. LMDB has none of its own.
+_CHECK_BYTES = 4
+#: Stands for the run of the machine where all is on the disk.
+_SETTLED = "settled"
+
+
+class StateElsewhere(ValueError):
+    """State is embedded, on the driver's machine, and a task or an executor cannot reach it."""
+
+
+class Machine(NamedTuple):
+    """What tells one machine's run from any other's.
+
+    Attributes
+    ----------
+    host
+        Its name.
+    boot
+        The kernel's random id of its run.
+    """
+
+    host: str
+    boot: str
+
+
+@functools.cache
+def this_machine() -> Machine:
+    """Return the machine that this process runs on."""
+    return Machine(
+        socket.gethostname(), Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    )
+
+
+class EmbeddedStore:
+    """A `PartitionStore` in a folder of this machine.
+
+    Survives the kill of any process that uses it. A folder serves one stream at a time.
+
+    Parameters
+    ----------
+    folder
+        Created if it does not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._environment = lmdb.open(
+            str(folder),
+            map_size=_MAP_BYTES,
+            # Written pages reach the system at once and so survive our own end. Waiting for the
+            # disk would only guard against the machine's, after which state is built again.
+            sync=False,
+            metasync=False,
+        )
+        # Workers that were killed while they read hold places that only so many can have.
+        self._environment.reader_check()
+
+    def read(self, keys: Mapping[int, str], layout: Layout) -> Records:
+        """See `Store.read`."""
+        with self._environment.begin(buffers=True) as transaction:
+            packed = b"".join(
+                transaction.get(name.encode(), b"")[_CHECK_BYTES:] for name in keys.values()
+            )
+        return np.frombuffer(packed, dtype=layout.dtype)
+
+    def append(self, batch: int, keys: Mapping[int, str], records: Records) -> None:
+        """See `Store.append`."""
+        packed = by_key(records)
+        with self._environment.begin(write=True) as transaction:
+            self._take(transaction, batch)
+            for key in keys.keys() - packed.keys():
+                transaction.delete(keys[key].encode())
+            for key, value in packed.items():
+                transaction.put(keys[key].encode(), _checksum(value) + value)
+
+    def clock_before(self, batch: int) -> int | None:
+        """See `Store.clock_before`."""
+        with self._environment.begin() as transaction:
+            clocks = self._clocks(transaction.get(_CLOCK_KEY, b""))
+        earlier = [clock_us for number, clock_us in clocks if number < batch]
+        return earlier[-1] if earlier else None
+
+    def keep_clock(self, batch: int, clock_us: int) -> None:
+        """See `Store.keep_clock`."""
+        with self._environment.begin(write=True) as transaction:
+            self._take(transaction, batch)
+            clocks = self._clocks(transaction.get(_CLOCK_KEY, b""))
+            # Only the last batch can be repeated: one earlier clock is enough.
+            kept = [*[entry for entry in clocks if entry[0] < batch][-1:], (batch, clock_us)]
+            transaction.put(_CLOCK_KEY, np.array(kept, dtype=np.int64).tobytes())
+
+    def last_batch(self) -> int | None:
+        """Return the number of the last batch that was written, or ``None`` if none was."""
+        with self._environment.begin() as transaction:
+            return _last_batch(transaction)
+
+    def flaw(self) -> str | None:
+        """Read all there is, and tell what is wrong with it; ``None`` if nothing is.
+
+        Where the file is damaged, LMDB may end the process instead of telling.
+        """
+        try:
+            with self._environment.begin(buffers=True) as transaction:
+                for name, value in transaction.cursor():
+                    is_ours = bytes(name[:1]) == b"\x00"
+                    if not is_ours and value[:_CHECK_BYTES] != _checksum(value[_CHECK_BYTES:]):
+                        return f"what is held of {bytes(name)!r} is not what was written"
+        except lmdb.Error as error:
+            return str(error)
+        return None
+
+    def sync(self) -> None:
+        """Wait until all that was written is on disk."""
+        self._environment.sync(True)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._environment.close()
+
+    def _take(self, transaction: lmdb.Transaction, batch: int) -> None:
+        """See that no later batch was there, and that no earlier one comes."""
+        last = _last_batch(transaction)
+        if last is not None and batch < last:
+            raise OlderBatch(older(self._environment.path(), last, batch))
+        transaction.put(_BATCH_KEY, batch.to_bytes(8, "big", signed=True))
+
+    @staticmethod
+    def _clocks(packed: bytes) -> list[tuple[int, int]]:
+        pairs = np.frombuffer(packed, dtype=np.int64).reshape(-1, 2)
+        return [(int(number), int(clock_us)) for number, clock_us in pairs]
+
+
+def _last_batch(transaction: lmdb.Transaction) -> int | None:
+    packed = transaction.get(_BATCH_KEY)
+    return None if packed is None else int.from_bytes(packed, "big", signed=True)
+
+
+def _checksum(value: bytes | memoryview) -> bytes:
+    return crc32(value).to_bytes(_CHECK_BYTES, "big")
+
+
+# LMDB allows a process to open a store only once.
+_opened: dict[Path, EmbeddedStore] = {}
+
+
+@dataclass(frozen=True)
+class EmbeddedState:
+    """A `State` in a folder of this machine.
+
+    Parameters
+    ----------
+    folder
+        Its parent holds nothing but states of the same stream.
+    machine
+        Where it is.
+    """
+
+    folder: Path
+    machine: Machine = field(default_factory=this_machine)
+
+    @property
+    def name(self) -> str:
+        """See `State.name`."""
+        return self.folder.name
+
+    def open(self, name: str, batch: int) -> EmbeddedStore:
+        """See `State.open`.
+
+        Raises
+        ------
+        StateElsewhere
+            On another machine. Executors are asked where they are when the stream starts; one that
+            comes later would find nothing in its folders, and go on from that.
+        """
+        here = this_machine()
+        if here != self.machine:
+            raise StateElsewhere(
+                f"state is embedded, on {self.machine.host}, where the driver runs, and this task "
+                f"runs on {here.host}: use workers on {self.machine.host} only, or a shared --state"
+            )
+        return _open(self.folder, name)
+
+    def flaw(self, batch: int) -> str | None:
+        """See `State.flaw`."""
+        try:
+            mark = orjson.loads(self._mark.read_bytes())
+            reached, boot, stores = mark["batch"], mark["boot"], mark["stores"]
+        except FileNotFoundError:
+            return "it is not there"
+        except (KeyError, TypeError, ValueError):
+            return f"{self._mark} is damaged"
+        if boot not in (_SETTLED, this_machine().boot):
+            return "the machine was restarted, and what was not on its disk is lost"
+        if reached < batch:
+            return f"it ends with batch {reached}, and batch {batch} is done"
+        return _flaw_of(self.folder, stores)
+
+    def begin(self, batch: int) -> str:
+        """See `State.begin`; a settled state is marked as in use."""
+        try:
+            mark = orjson.loads(self._mark.read_bytes())
+        except FileNotFoundError as error:
+            raise StateLost(f"{self.folder} was removed") from error
+        if mark["batch"] < batch - 1:
+            raise StateLost(
+                f"{self.folder} ends with batch {mark['batch']}, and batch {batch} is to come"
+            )
+        if mark["boot"] == _SETTLED:
+            # On the disk before anything that is not: else it would be trusted after a crash.
+            self._set({**mark, "boot": self.machine.boot}, durably=True)
+        return str(self.machine.boot)
+
+    def keep(self, batch: int, begun: str) -> None:
+        """See `State.keep`."""
+        self._set({"batch": batch, "boot": begun, "stores": self._stores()})
+
+    def create(self, batch: int) -> None:
+        """See `State.create`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._set({"batch": batch, "boot": self.machine.boot, "stores": {}})
+
+    def settle(self) -> None:
+        """See `State.settle`."""
+        mark = orjson.loads(self._mark.read_bytes())
+        for name in mark["stores"]:
+            _open(self.folder, name).sync()
+        self._set({**mark, "boot": _SETTLED}, durably=True)
+
+    def remove_others(self) -> None:
+        """See `State.remove_others`."""
+        for other in self.folder.parent.iterdir():
+            if other != self.folder:
+                shutil.rmtree(other)
+
+    @property
+    def _mark(self) -> Path:
+        return self.folder / "mark.json"
+
+    def _set(self, mark: dict[str, object], *, durably: bool = False) -> None:
+        scratch = self._mark.with_suffix(".new")
+        scratch.write_bytes(orjson.dumps(mark))
+        if durably:
+            _sync(scratch)
+        scratch.replace(self._mark)
+        if durably:
+            _sync(self.folder)
+
+    def _stores(self) -> dict[str, int | None]:
+        names = sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir())
+        return {name: _open(self.folder, name).last_batch() for name in names}
+
+
+def _sync(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _open(state: Path, name: str) -> EmbeddedStore:
+    """Return this process's store of a state, which is made when it is first asked for."""
+    place = state / name
+    if place not in _opened:
+        if not state.is_dir():
+            raise StateLost(f"{state} was removed")
+        _opened[place] = EmbeddedStore(place)
+    return _opened[place]
+
+
+def close_all() -> None:
+    """Close all stores that this process has open; each reserves much of its address space."""
+    while _opened:
+        _opened.popitem()[1].close()
+
+
+def _flaw_of(folder: Path, stores: Mapping[str, int]) -> str | None:
+    """Read all stores, and tell what is wrong with them.
+
+    A process of its own does so: a file that was cut or overwritten can be the end of its reader.
+    """
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    reader = multiprocessing.get_context("fork").Process(
+        target=_tell_flaw, args=(theirs, folder, stores)
+    )
+    reader.start()
+    theirs.close()
+    try:
+        told = ours.recv()
+    except EOFError:
+        told = f"{folder} is damaged: who reads it is ended"
+    reader.join()
+    return str(told) if told else None
+
+
+def _tell_flaw(to: Connection, folder: Path, stores: Mapping[str, int]) -> None:
+    # What was open before the fork is not ours to use, and would be in our way.
+    close_all()
+    to.send(next(filter(None, (_flaw_of_one(folder / name, stores[name]) for name in stores)), ""))
+
+
+def _flaw_of_one(folder: Path, batch: int) -> str | None:
+    if not (folder / "data.mdb").exists():
+        return f"{folder} is not there"
+    try:
+        store = EmbeddedStore(folder)
+        last = store.last_batch()
+    except lmdb.Error as error:
+        return f"{folder} is damaged: {error}"
+    if last is None or last < batch:
+        return f"{folder} ends with batch {last}, and had ended with {batch}"
+    flaw = store.flaw()
+    return flaw and f"{folder} is damaged: {flaw}"
