@@ -74,7 +74,7 @@ class Broadcast:
     """A model's files, as Spark's broadcast gives them."""
 
     def __init__(self, folder: Path) -> None:
-        self.value = {file.name: file.read_bytes() for file in folder.iterdir()}
+        self.value = {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()}
 
 
 @pytest.fixture
