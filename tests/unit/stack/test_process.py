@@ -114,6 +114,14 @@ def test_readiness_is_awaited(tmp_path: Path) -> None:
 def test_waiting_for_one_that_was_never_started_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ProcessFailed, match="has not been started"):
         Process("idle", ["true"], tmp_path / "log").wait()
+    with pytest.raises(ProcessFailed, match="has not been started"):
+        Process("idle", ["true"], tmp_path / "log").pid  # noqa: B018
+
+
+def test_the_number_of_a_program_is_its_own(tmp_path: Path) -> None:
+    with Process("teller", shell("echo $$"), tmp_path / "log") as teller:
+        assert teller.wait(_DEADLINE_S) == 0
+        assert int((tmp_path / "log").read_text()) == teller.pid
 
 
 def test_waiting_gives_up_at_the_timeout(tmp_path: Path) -> None:

@@ -159,6 +159,13 @@ class Process(Service):
                 ) from error
 
     @property
+    def pid(self) -> int:
+        """The number of the process of the program, which has been started."""
+        if self._child is None:
+            raise ProcessFailed(f"{self.name} has not been started")
+        return self._child.pid
+
+    @property
     def running(self) -> bool:
         """Whether the program has been started and has not ended."""
         return self._child is not None and self._child.poll() is None
