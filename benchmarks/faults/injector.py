@@ -1,0 +1,339 @@
+"""The injector: does one harm after another, and counts those whose effect it has seen."""
+
+from collections import Counter
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+import random
+import signal
+import threading
+import time
+
+from faults.flow import Flow
+from faults.models import Champions
+from faults.points import DURING_STATE_WRITE
+from faults.points import DURING_SWAP
+from faults.points import POINTS
+from faults.processes import Running
+from faults.processes import descendants
+from faults.processes import process
+from faults.services import BROKER
+from faults.services import JOB
+from faults.services import MLFLOW
+from faults.services import OBJECT_STORE
+from faults.services import Stack
+from faults.volume import Volume
+
+DRIVER, WORKER, JVM = "driver", "python_worker", "jvm"
+STATE_STORE, ZOMBIE, BROKER_RESTART = "state_store", "zombie", "broker_restart"
+DISK_FULL, BAD_MODEL = "disk_full", "bad_model"
+
+#: Kinds of faults that strike at a random moment.
+RANDOM = (
+    WORKER,
+    DRIVER,
+    JVM,
+    BROKER,
+    BROKER_RESTART,
+    MLFLOW,
+    OBJECT_STORE,
+    ZOMBIE,
+    DISK_FULL,
+)
+#: All kinds.
+KINDS = (*RANDOM, STATE_STORE, BAD_MODEL)
+
+_PROBE_S = 0.02
+_SEEN_S = 60.0
+_RECOVERED_S = 180.0
+_FULL = ("No space left on device", "MDB_MAP_FULL", "ENOSPC")
+
+
+class NotSeen(TimeoutError):
+    """The effect of a fault was not seen in time: it does not count."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault to be done.
+
+    Attributes
+    ----------
+    kind
+        Whom it strikes: one of `KINDS`.
+    point
+        Where: one of `faults.points.POINTS`; ``None`` at a random moment.
+    """
+
+    kind: str
+    point: str | None = None
+
+    def __str__(self) -> str:
+        return self.kind if self.point is None else f"{self.kind} {self.point}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a fault.
+
+    Attributes
+    ----------
+    fault
+        The fault.
+    at
+        When it struck, seconds since the epoch.
+    effect
+        What was seen of it; empty if nothing was, and then it does not count.
+    recovery_s
+        How long it took until a transaction was scored that was made after the effect;
+        ``None`` where the fault was not seen, or stops nothing.
+    """
+
+    fault: Fault
+    at: float
+    effect: str
+    recovery_s: float | None
+
+
+def deck(kinds: Sequence[str], draw: random.Random) -> Iterator[Fault]:
+    """Yield faults without end: in each round every kind and every point once, in any order.
+
+    Who is killed at a point changes from round to round.
+
+    Examples
+    --------
+    >>> some = deck(("driver", "broker"), random.Random(0))
+    >>> len({next(some) for _ in range(2 + 5)})
+    7
+    """
+    number = 0
+    while True:
+        number += 1
+        faults = [Fault(kind) for kind in RANDOM if kind in kinds]
+        for place, point in enumerate(POINTS):
+            victims: Sequence[str] = [kind for kind in (WORKER, DRIVER, JVM) if kind in kinds]
+            if point == DURING_SWAP:
+                victims = [kind for kind in victims if kind != WORKER]
+            if point == DURING_STATE_WRITE:
+                victims = [kind for kind in (STATE_STORE,) if kind in kinds]
+            if victims:
+                faults.append(Fault(victims[(number + place) % len(victims)], point))
+        draw.shuffle(faults)
+        yield from faults
+
+
+@dataclass
+class Injector:
+    """Does harm until told to stop.
+
+    Attributes
+    ----------
+    beat
+        When it was last known to be alive, by the monotonic clock.
+    outcomes
+        Of all faults so far, bad champions among them.
+    """
+
+    stack: Stack
+    flow: Flow
+    champions: Champions
+    volume: Volume
+    draw: random.Random
+    kinds: Sequence[str]
+    tell: Callable[[Outcome], None]
+    pause_s: tuple[float, float] = (1.0, 4.0)
+    beat: float = field(default_factory=time.monotonic)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def run(self, stop: threading.Event) -> None:
+        """Do one fault after another, and a new champion each minute, until `stop` is set.
+
+        Raises
+        ------
+        NoScores
+            If the stream does not recover from one.
+        """
+        publish_s = time.monotonic()
+        is_bad = False
+        for fault in deck(self.kinds, self.draw):
+            self._alive()
+            if stop.wait(self.draw.uniform(*self.pause_s)):
+                return
+            if time.monotonic() >= publish_s:
+                publish_s += 60.0
+                is_bad = not is_bad
+                if is_bad and BAD_MODEL in self.kinds:
+                    self._note(Fault(BAD_MODEL), self._bad_model)
+                else:
+                    self.champions.publish_good()
+            self._note(fault, self._strike(fault))
+
+    def _note(self, fault: Fault, strike: Callable[[Fault], tuple[str, int | None]]) -> None:
+        at = time.time()
+        recovery_s = None
+        try:
+            effect, seen_ms = strike(fault)
+            if seen_ms is not None:
+                scored_ms = self.flow.await_score_of(seen_ms, _RECOVERED_S, self._alive)
+                recovery_s = scored_ms / 1000 - at
+        except NotSeen:
+            effect = ""
+        self.outcomes.append(Outcome(fault, at, effect, recovery_s))
+        self.tell(self.outcomes[-1])
+
+    def _strike(self, fault: Fault) -> Callable[[Fault], tuple[str, int | None]]:
+        if fault.point is not None:
+            return self._at_point
+        return {
+            BROKER: self._service,
+            MLFLOW: self._service,
+            OBJECT_STORE: self._service,
+            BROKER_RESTART: self._broker_restart,
+            ZOMBIE: self._zombie,
+            DISK_FULL: self._disk_full,
+        }.get(fault.kind, self._process)
+
+    # --- faults: each returns what was seen, and when ---------------------------------------------
+
+    def _process(self, fault: Fault) -> tuple[str, int | None]:
+        return self._kill(fault.kind, self._victim(fault.kind))
+
+    def _at_point(self, fault: Fault) -> tuple[str, int | None]:
+        point = str(fault.point)
+        traps = self.stack.traps
+        traps.set(point)
+        try:
+            if point == DURING_SWAP:
+                self.champions.publish_good()
+            self._until(lambda: traps.caught(point) is not None, f"nobody came to {point}")
+            caught = process(traps.caught(point) or 0)
+            if caught is None:
+                raise NotSeen(f"who came to {point} is gone")
+            is_worker = fault.kind in (WORKER, STATE_STORE)
+            return self._kill(fault.kind, caught if is_worker else self._victim(fault.kind))
+        finally:
+            traps.clear(point)
+
+    def _kill(self, kind: str, victim: Running) -> tuple[str, int | None]:
+        starts = self.stack.supervisor.starts(JOB)
+        victim.send(signal.SIGKILL)
+        self._until(lambda: victim.is_gone, f"{kind} outlived it")
+        effect = f"process {victim.pid} gone"
+        if kind in (DRIVER, JVM):
+            self._until(lambda: self.stack.supervisor.starts(JOB) > starts, "nothing was restarted")
+            effect += ", the job restarted"
+        return effect, _now_ms()
+
+    def _service(self, fault: Fault) -> tuple[str, int | None]:
+        victim = self._main_process(fault.kind)
+        victim.send(signal.SIGKILL)
+        return self._restarted(fault.kind, victim)
+
+    def _broker_restart(self, fault: Fault) -> tuple[str, int | None]:
+        victim = self._main_process(BROKER)
+        victim.send(signal.SIGTERM)
+        return self._restarted(BROKER, victim)
+
+    def _restarted(self, name: str, victim: Running) -> tuple[str, int | None]:
+        supervisor = self.stack.supervisor
+        self._until(lambda: victim.is_gone, f"{name} outlived it")
+        self._until(lambda: supervisor.running(name).running, f"{name} was not restarted")
+        self._until(lambda: supervisor.running(name).is_ready(), f"{name} did not get ready")
+        return f"process {victim.pid} gone, another ready", _now_ms()
+
+    def _zombie(self, fault: Fault) -> tuple[str, int | None]:
+        frozen = [self._victim(DRIVER), self._victim(JVM)]
+        for each in frozen:
+            each.send(signal.SIGSTOP)
+        try:
+            self._until(lambda: all(each.state == "T" for each in frozen), "it was not stopped")
+            zombie = self.stack.supervisor.second(JOB)
+            self.flow.await_score_of(_now_ms(), _RECOVERED_S, self._alive)
+        finally:
+            for each in frozen:
+                each.send(signal.SIGCONT)
+        try:
+            # Nobody has told it to end: it must see for itself that it has been replaced.
+            self._until(lambda: frozen[0].is_gone, "the zombie lives on")
+            code = zombie.wait()
+        finally:
+            zombie.stop(0)
+        return f"a second one scored, the first ended with exit code {code}", _now_ms()
+
+    def _disk_full(self, fault: Fault) -> tuple[str, int | None]:
+        before = self._count_full()
+        self.volume.fill()
+        try:
+            self._until(lambda: self._count_full() > before, "nobody missed the room")
+        finally:
+            self.volume.empty()
+        return "no space was left on the job's disk", _now_ms()
+
+    def _bad_model(self, fault: Fault) -> tuple[str, int | None]:
+        version = self.champions.publish_bad()
+        told = f'"version": "{version}"'
+        self._until(
+            lambda: any(
+                "champion refused" in line and told in line
+                for line in self.stack.job_logs().splitlines()
+            ),
+            f"version {version} was not refused",
+        )
+        return f"version {version} refused: {self.champions.bad[version]}", None
+
+    # --- who and what -----------------------------------------------------------------------------
+
+    def _victim(self, kind: str) -> Running:
+        """Return a process of the job; wait for one if it is being started."""
+        found: list[Running] = []
+
+        def look() -> bool:
+            pid = self.stack.supervisor.running(JOB).pid
+            mine = descendants(pid)
+            daemons = {each.pid for each in mine if "faults.daemon" in each.arguments}
+            own = process(pid)
+            found[:] = {
+                DRIVER: [own] if own is not None and not own.is_gone else [],
+                JVM: [each for each in mine if each.name == "java"],
+                WORKER: [each for each in mine if each.parent in daemons],
+            }[kind]
+            return bool(found)
+
+        self._until(look, f"there was no {kind}")
+        return self.draw.choice(found)
+
+    def _main_process(self, name: str) -> Running:
+        found = process(self.stack.supervisor.running(name).pid)
+        if found is None:
+            raise NotSeen(f"{name} is gone already")
+        return found
+
+    def _count_full(self) -> int:
+        told = self.stack.job_logs()
+        return sum(told.count(text) for text in _FULL)
+
+    def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
+        deadline = time.monotonic() + _SEEN_S
+        while not condition():
+            if time.monotonic() > deadline:
+                raise NotSeen(otherwise)
+            self._alive()
+            time.sleep(_PROBE_S)
+
+    def _alive(self) -> None:
+        self.beat = time.monotonic()
+
+
+def counts(outcomes: Sequence[Outcome]) -> tuple[Counter[str], Counter[str]]:
+    """Return how many faults landed by kind, and by point."""
+    landed = [outcome.fault for outcome in outcomes if outcome.effect]
+    return (
+        Counter(fault.kind for fault in landed),
+        Counter(fault.point for fault in landed if fault.point is not None),
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
