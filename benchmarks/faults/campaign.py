@@ -149,7 +149,7 @@ def campaign(
         stack.start_job()
 
         say("a load without faults, to prove the audit on")
-        events = _load(stack, plan, "proof", over, _PROOF_S).finish()
+        events = _load(stack, plan, "proof", over, "--seconds", str(_PROOF_S)).finish()
         flow.await_last("proof", PARTITIONS, _STARTED_S)
         prove(stack, lambda kind: say(f"the audit of scores spoiled to be {kind}"))
 
@@ -161,6 +161,7 @@ def campaign(
         _inject(injector, load, plan.minutes * 60)
 
         say("the load stops, and the stream comes to the end of it")
+        load.stop()
         events += load.finish()
         flow.await_last("load", PARTITIONS, _DRAINED_S)
         code = stack.stop_job()
@@ -213,18 +214,20 @@ class _Load:
         if not self._process.running:
             raise ProcessFailed(self._process.failure("ended by itself"))
 
+    def stop(self) -> None:
+        """Tell it to end, with what it has to send yet."""
+        self._process.stop(_STOP_S)
+
     def finish(self) -> int:
-        """Let it end, and return how many events were acknowledged."""
-        code = self._process.stop(_STOP_S)
+        """Wait for its end, and return how many events were acknowledged."""
+        code = self._process.wait(_STOP_S)
         if code != 0:
             raise ProcessFailed(self._process.failure(f"ended with exit code {code}"))
         told = orjson.loads(self._output.read_bytes())
         return sum(told.get(kind, 0) for kind in ("transactions", "duplicates", "late", "poison"))
 
 
-def _load(
-    stack: Stack, plan: Plan, name: str, over: ExitStack, seconds: float | None = None
-) -> _Load:
+def _load(stack: Stack, plan: Plan, name: str, over: ExitStack, *flags: str) -> _Load:
     output = stack.folder / f"{name}.json"
     process = Process(
         "the load",
@@ -232,6 +235,7 @@ def _load(
             *(sys.executable, "-m", "faults.load", "--name", name),
             *("--bootstrap-servers", stack.cluster.bootstrap_servers),
             *("--rate", str(plan.rate), "--cards", str(plan.cards), "--seed", str(plan.seed)),
+            *flags,
         ],
         stack.folder / f"{name}.log",
         {"PYTHONPATH": own_path()},
@@ -239,6 +243,4 @@ def _load(
     )
     over.callback(process.stop)
     process.start()
-    if seconds is not None:
-        time.sleep(seconds)
     return _Load(process, output)

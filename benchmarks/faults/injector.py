@@ -48,7 +48,7 @@ KINDS = (*RANDOM, STATE_STORE, BAD_MODEL)
 _PROBE_S = 0.02
 _SEEN_S = 60.0
 _RECOVERED_S = 180.0
-_FULL = ("No space left on device", "MDB_MAP_FULL", "ENOSPC")
+_FULL = ("No space left on device", "ENOSPC")
 
 
 class NotSeen(TimeoutError):
@@ -211,15 +211,20 @@ class Injector:
             caught = process(traps.caught(point) or 0)
             if caught is None:
                 raise NotSeen(f"who came to {point} is gone")
-            is_worker = fault.kind in (WORKER, STATE_STORE)
-            return self._kill(fault.kind, caught if is_worker else self._victim(fault.kind))
+            is_caught = fault.kind in (WORKER, STATE_STORE)
+            victim = caught if is_caught else self._victim(fault.kind)
+            # Where another process dies, the one that was caught goes on without it.
+            return self._kill(fault.kind, victim, lambda: traps.clear(point))
         finally:
             traps.clear(point)
 
-    def _kill(self, kind: str, victim: Running) -> tuple[str, int | None]:
+    def _kill(
+        self, kind: str, victim: Running, then: Callable[[], None] = lambda: None
+    ) -> tuple[str, int | None]:
         starts = self.stack.supervisor.starts(JOB)
         victim.send(signal.SIGKILL)
         self._until(lambda: victim.is_gone, f"{kind} outlived it")
+        then()
         effect = f"process {victim.pid} gone"
         if kind in (DRIVER, JVM):
             self._until(lambda: self.stack.supervisor.starts(JOB) > starts, "nothing was restarted")
@@ -263,22 +268,20 @@ class Injector:
         return f"a second one scored, the first ended with exit code {code}", _now_ms()
 
     def _disk_full(self, fault: Fault) -> tuple[str, int | None]:
-        before = self._count_full()
+        log = self.stack.job_log()
         self.volume.fill()
         try:
-            self._until(lambda: self._count_full() > before, "nobody missed the room")
+            self._until(lambda: any(text in log.new() for text in _FULL), "nobody missed the room")
         finally:
             self.volume.empty()
         return "no space was left on the job's disk", _now_ms()
 
     def _bad_model(self, fault: Fault) -> tuple[str, int | None]:
+        log = self.stack.job_log()
         version = self.champions.publish_bad()
         told = f'"version": "{version}"'
         self._until(
-            lambda: any(
-                "champion refused" in line and told in line
-                for line in self.stack.job_logs().splitlines()
-            ),
+            lambda: any("refused" in line and told in line for line in log.new().splitlines()),
             f"version {version} was not refused",
         )
         return f"version {version} refused: {self.champions.bad[version]}", None
@@ -309,10 +312,6 @@ class Injector:
         if found is None:
             raise NotSeen(f"{name} is gone already")
         return found
-
-    def _count_full(self) -> int:
-        told = self.stack.job_logs()
-        return sum(told.count(text) for text in _FULL)
 
     def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
         deadline = time.monotonic() + _SEEN_S

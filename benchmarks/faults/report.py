@@ -115,7 +115,8 @@ def picture(outcomes: Sequence[Outcome], a_second: Mapping[int, int], file: Path
     """Draw how scores came while faults struck, and how long it took after each kind of them."""
     figure = Figure(figsize=(10, 6), layout="constrained")
     flow, took = figure.subplots(2, 1)
-    begin, end = min(a_second, default=0), max(a_second, default=0)
+    end = max(a_second, default=0)
+    begin = min((int(outcome.at) for outcome in outcomes), default=end)
     seconds = np.arange(begin, end + 1)
     flow.fill_between(
         (seconds - begin) / 60, [a_second.get(int(s), 0) for s in seconds], color="#56b4e9"

@@ -122,6 +122,39 @@ class Supervisor:
             self._watching.result()
 
 
+class Log:
+    """What programs say into the logs of a folder, after this was made.
+
+    Parameters
+    ----------
+    folder
+        Of the logs, one a start.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "0.log").write_text("before,")
+    ...     log = Log(Path(folder))
+    ...     _ = (Path(folder) / "0.log").write_text("before, after")
+    ...     log.new()
+    ' after'
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._begin = {log: log.stat().st_size for log in folder.glob("*.log")}
+
+    def new(self) -> str:
+        """Return all of it."""
+        parts = []
+        for log in sorted(self._folder.glob("*.log")):
+            with log.open("rb") as file:
+                file.seek(self._begin.get(log, 0))
+                parts.append(file.read().decode(errors="replace"))
+        return "".join(parts)
+
+
 @dataclass
 class Stack:
     """Everything that runs, each kept by the supervisor.
@@ -190,10 +223,9 @@ class Stack:
         """Let the job end by itself, and return its exit code."""
         return self.supervisor.release(JOB).stop(_STOP_S)
 
-    def job_logs(self) -> str:
-        """Return all that the job has ever said."""
-        logs = sorted((self.folder / "job").glob("*.log"))
-        return "\n".join(log.read_text(errors="replace") for log in logs)
+    def job_log(self) -> "Log":
+        """Return what the job will say from now on."""
+        return Log(self.folder / "job")
 
     def _kafka(self, number: int) -> Process:
         broker = KafkaBroker(self.folder / "kafka", self.cache, self._ports[BROKER])

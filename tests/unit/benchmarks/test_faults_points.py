@@ -3,6 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 import os
 from pathlib import Path
+import subprocess
+import sys
 import threading
 
 from faults.points import FOLDER
@@ -73,3 +75,14 @@ def test_points_lie_before_and_after_what_they_are_around(traps: Traps) -> None:
         assert not calling.done()
         traps.clear("after")
         calling.result(10)
+
+
+def test_the_functions_that_points_lie_around_are_there() -> None:
+    # In a process of its own, since what is wrapped stays so.
+    program = (
+        "from faults.points import install_in_driver, install_in_worker\n"
+        "install_in_driver()\n"
+        "install_in_worker()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)

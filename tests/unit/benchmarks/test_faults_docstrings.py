@@ -1,0 +1,21 @@
+"""The examples in the docstrings of the fault campaign run."""
+
+import doctest
+from types import ModuleType
+
+import pytest
+
+from faults import injector
+from faults import points
+from faults import processes
+from faults import report
+from faults import services
+
+_MODULES = [injector, points, processes, report, services]
+
+
+@pytest.mark.parametrize("module", _MODULES, ids=lambda module: module.__name__)
+def test_every_example_gives_what_it_shows(module: ModuleType) -> None:
+    outcome = doctest.testmod(module)
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
