@@ -3,13 +3,12 @@
 import doctest
 from types import ModuleType
 
-import pytest
-
 from faults import injector
 from faults import points
 from faults import processes
 from faults import report
 from faults import services
+import pytest
 
 _MODULES = [injector, points, processes, report, services]
 
