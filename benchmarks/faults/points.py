@@ -110,7 +110,7 @@ def halting(
 
 def install_in_driver() -> None:
     """Put the points of the driver into this process."""
-    from fraudstream.inference.champion import Registry
+    from fraudstream.inference.registry import Registry
 
     # The new champion has been fetched, and neither checked nor moved to its place.
     _wrap(Registry, "fetch", after=DURING_SWAP)
@@ -121,7 +121,7 @@ def install_in_worker() -> None:
     """Put the points of a Python worker into this process, once."""
     from fraudstream.inference import scoring
     from fraudstream.inference import sink
-    from fraudstream.inference.store import EmbeddedStore
+    from fraudstream.inference.embedded import EmbeddedStore
 
     # Tasks name it by its module, so that they find it wrapped.
     _wrap(scoring, "results", before=BEFORE_SCORING, after=AFTER_SCORING)

@@ -125,13 +125,12 @@ class Models:
         """
         with self._lock:
             noted = self._kept.remembered(batch)
-            if noted is not None:
-                return self._pinned(noted)
-            used = {role: name_of(each.bundle) for role, each in self._chosen.items()}
-            if CHAMPION not in used:
-                raise self._no_champion()
-            self._kept.remember(batch, {"models": used, "shards": shards})
-            return Pin(self._chosen[CHAMPION].bundle, self._bundle_of(CHALLENGER), shards)
+            if noted is None:
+                used = {role: name_of(each.bundle) for role, each in self._chosen.items()}
+                if CHAMPION not in used:
+                    raise self._no_champion()
+                noted = self._kept.remember(batch, {"models": used, "shards": shards})
+            return self._pinned(noted)
 
     def saw(self, rows: Float64) -> None:
         """Take note of the features of some of the latest traffic, shape (n, features)."""

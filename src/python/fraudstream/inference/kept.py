@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+import os
 from pathlib import Path
 import shutil
 from typing import Any
 
 import orjson
+import structlog
 
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.model.bundle import Bundle
@@ -14,6 +16,8 @@ from fraudstream.model.bundle import BundleRefused
 from fraudstream.model.bundle import load_bundle
 
 _BATCHES_REMEMBERED = 20
+
+log = structlog.get_logger()
 
 #: What names a model for ever: its version, which two registries may both have, and its digest.
 Name = tuple[str, str]
@@ -85,10 +89,24 @@ class Kept:
             file.name: file.read_bytes() for file in sorted(self._place(name_of(bundle)).iterdir())
         }
 
-    def remember(self, batch: int, document: Mapping[str, Any]) -> None:
-        """Note durably what a batch is scored with; a batch of long ago is forgotten."""
-        write_whole(self._batches / f"{batch}.json", document)
+    def remember(self, batch: int, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Note durably what a batch is scored with, and return what is noted of it.
+
+        That is what was there first: a driver that was given up, and does not know it yet, must
+        not change it. A batch of long ago is forgotten.
+        """
+        file = self._batches / f"{batch}.json"
+        scratch = file.with_suffix(f".{os.getpid()}")
+        scratch.write_bytes(orjson.dumps(document))
+        try:
+            os.link(scratch, file)
+        except FileExistsError:
+            log.warning("batch was begun by another driver", batch=batch)
+        finally:
+            scratch.unlink()
         (self._batches / f"{batch - _BATCHES_REMEMBERED}.json").unlink(missing_ok=True)
+        noted: dict[str, Any] = orjson.loads(file.read_bytes())
+        return noted
 
     def remembered(self, batch: int) -> dict[str, Any] | None:
         """Return what was noted of a batch, or ``None`` if nothing was."""
