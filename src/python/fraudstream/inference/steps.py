@@ -166,9 +166,9 @@ def card_step(
     clock_us = _advance_clock(store, batch, time_us)
     card = as_int64(known["card"])
     layout = layout_of(feature_set, "card")
-    records = np.zeros(0, layout.dtype)
+    records, is_first = np.zeros(0, layout.dtype), np.zeros(0, dtype=bool)
     if len(columns):
-        records = _remember(
+        records, is_first = _remember(
             store,
             batch,
             layout,
@@ -181,9 +181,7 @@ def card_step(
                 after=int(own_offsets.max()),
             ),
         )
-    # A transaction is the first of its kind if what is known under its id came from its own
-    # offset: so a repeated batch is not mistaken for a batch of copies.
-    rows = np.flatnonzero(_is_own(records, card, as_int64(known["transaction"]), own_offsets))
+    rows = np.flatnonzero(is_first)
     history = layout.events(records)
     moments = Moments(
         card[rows],
@@ -277,7 +275,7 @@ def key_step(
     if not all(feature.is_of_labels for feature in shared):
         layout = layout_of(feature_set, key)
         new = layout.pack(whose, time_us, clock_us, known)[whose != ABSENT]
-        history = layout.events(_remember(store, batch, layout, names, new, bound))
+        history = layout.events(_remember(store, batch, layout, names, new, bound)[0])
     if any(feature.is_of_labels for feature in shared):
         labelled = as_int64(told[key])
         new = _LABEL_LAYOUT.pack(
@@ -287,7 +285,7 @@ def key_step(
         # No key is named like this: the schema allows no slash in an id.
         names = {each: f"{name}/labels" for each, name in names.items()}
         label_history = _LABEL_LAYOUT.events(
-            _remember(store, batch, _LABEL_LAYOUT, names, new, bound)
+            _remember(store, batch, _LABEL_LAYOUT, names, new, bound)[0]
         )
     features = features_at(shared, history, label_history, moments, feature_set.most_events)
 
@@ -353,14 +351,22 @@ def portions(rows: pa.Table, most: int) -> Iterator[pa.Table]:
 
 def _remember(
     store: Store, batch: int, layout: Layout, names: Mapping[int, str], new: Records, bound: Bound
-) -> Records:
-    """Return all that is known of some keys, with what a batch brings, and keep what must be."""
-    records, is_new = _merged(store.read(names, layout), new)
+) -> tuple[Records, Mask]:
+    """Return all that is known of some keys, with what a batch brings, and keep what must be.
+
+    Returns
+    -------
+    records
+        All of it.
+    is_first
+        Which of `new` are no copies of what came before.
+    """
+    records, is_new, is_first = _merged(store.read(names, layout), new)
     store.append(batch, names, records[bound.kept(records, is_new)])
-    return records
+    return records, is_first
 
 
-def _merged(held: Records, new: Records) -> tuple[Records, Mask]:
+def _merged(held: Records, new: Records) -> tuple[Records, Mask, Mask]:
     """Return what is held, and of what is new the first copy of each transaction not held yet.
 
     Returns
@@ -369,13 +375,17 @@ def _merged(held: Records, new: Records) -> tuple[Records, Mask]:
         All of them.
     is_new
         Which of these the batch brings, also where it is repeated and they are held already.
+    is_first
+        Which of `new` these are. What is known under a transaction's id has to come from its own
+        arrival: so a repeated batch is not mistaken for a batch of copies.
     """
     both = np.concatenate([held, new])
     first, copy_of = first_copies(both["key"], both["transaction"], np.arange(len(both)))
     came = copy_of[len(held) :]
+    is_first = both["arrival"][first[came]] == new["arrival"]
     is_new = np.zeros(len(first), dtype=bool)
-    is_new[came[both["arrival"][first[came]] == new["arrival"]]] = True
-    return both[first], is_new
+    is_new[came[is_first]] = True
+    return both[first], is_new, is_first
 
 
 def _bound(feature_set: FeatureSet, transactions: pa.Table) -> Bound:
@@ -408,17 +418,6 @@ def _advance_clock(store: PartitionStore, batch: int, time_us: Int64) -> Int64:
         clock_us = np.maximum(clock_us, before)
     store.keep_clock(batch, int(clock_us[-1]))
     return clock_us
-
-
-def _is_own(records: Records, card: Int64, transaction: Int64, offset: Int64) -> Mask:
-    """Tell which transactions are what the records hold under their id, not copies of it."""
-    place = np.dtype([("key", "i8"), ("transaction", "i8"), ("arrival", "i8")])
-    asked = np.empty(len(card), dtype=place)
-    asked["key"], asked["transaction"], asked["arrival"] = card, transaction, offset
-    held = np.empty(len(records), dtype=place)
-    for name in place.names or ():
-        held[name] = records[name]
-    return np.isin(asked, held)
 
 
 def _is_late(history: Events, moments: Moments) -> Mask:
