@@ -1,0 +1,45 @@
+"""Who takes part, and what each needs."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contender.
+
+    Attributes
+    ----------
+    module
+        Of `stream.contenders`; its function ``run`` works off a `stream.plan.Plan`.
+    peer
+        The library that it shows, by the name of its file in ``requirements``; it runs in an
+        environment of its own. Empty for what runs in ours.
+    jars
+        What it needs from Maven, as ``organisation:module:version``.
+    share
+        How much of the events it is given: a slow one would take hours over all of them.
+    """
+
+    module: str
+    peer: str = ""
+    jars: tuple[str, ...] = ()
+    share: float = 1.0
+
+
+OURS = "fraudstream"
+
+CONTENDERS = {
+    OURS: Entry("ours"),
+    "passthrough": Entry("passthrough"),
+    "first_written": Entry("first_written", share=0.01),
+    "bare_loop": Entry("bare_loop"),
+    "quixstreams": Entry("quix", "quixstreams", share=0.01),
+    "bytewax": Entry("bytewax_flow", "bytewax"),
+    "pyflink": Entry(
+        "flink",
+        "pyflink",
+        ("org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2",),
+        share=0.01,
+    ),
+    "pathway": Entry("pathway_flow", "pathway"),
+}

@@ -1,0 +1,151 @@
+"""Features and model as one call, for contenders that are not our stream: the same code as there.
+
+The steps are those of `fraudstream.inference.steps`, the documents those of
+`fraudstream.inference.scoring`. No label comes in the benchmark; features of labels are computed
+all the same.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from stream.plan import Plan
+
+from fraudstream.features.definitions import FeatureSet
+from fraudstream.features.sets import DEFAULT
+from fraudstream.inference.bounds import Records
+from fraudstream.inference.scoring import Destinations
+from fraudstream.inference.scoring import results
+from fraudstream.inference.steps import card_step
+from fraudstream.inference.steps import key_step
+from fraudstream.inference.steps import portions
+from fraudstream.inference.steps import shared_keys
+from fraudstream.inference.store import Buckets
+from fraudstream.inference.store import Layout
+from fraudstream.inference.store import PartitionStore
+from fraudstream.inference.store import Store
+from fraudstream.inference.store import open_embedded
+from fraudstream.model.bundle import load_bundle
+from fraudstream.schema.decoding import decode_transactions
+
+#: As the inference app has it by default.
+_SHARE_OF_FEATURES = 0.01
+
+
+def of_cards(
+    features: FeatureSet,
+    place: tuple[str, int],
+    batch: int,
+    offsets: npt.ArrayLike,
+    appended_ms: npt.ArrayLike,
+    values: list[bytes | None],
+    store: PartitionStore,
+) -> pa.Table:
+    """Return records with the features of their cards, as one step hands them on to the next.
+
+    Parameters
+    ----------
+    features
+        Which features.
+    place
+        The topic and partition that all of them come from.
+    batch
+        Counts the calls for one store.
+    offsets, appended_ms, values
+        Of the records, in their order.
+    store
+        Of their cards.
+    """
+    decoded = decode_transactions(values, np.array(appended_ms, dtype=np.int64))
+    originals = [values[rejection.row] for rejection in decoded.rejections]
+    at = np.array(offsets, dtype=np.int64)
+    return card_step(features, decoded, originals, place, at, batch, store)
+
+
+def by_bucket(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """Yield what `of_cards` gave in parts of one bucket each, with the bucket's name."""
+    for part in portions(rows, 0):
+        yield str(part["bucket"][0]), part
+
+
+class Scorer:
+    """From the features of cards to results.
+
+    Parameters
+    ----------
+    plan
+        Where the model is, and where results go.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._bundle = load_bundle(Path(plan.bundle), DEFAULT)
+        topics = plan.topics
+        self._to = Destinations(topics.scores, topics.predicted, topics.dead_letters)
+
+    def results(self, batch: int, rows: pa.Table, store: Callable[[str], Store]) -> pa.Table:
+        """Return what goes out (topic, key, value) for what `of_cards` gave.
+
+        Parameters
+        ----------
+        batch, rows
+            As there.
+        store
+            Gives the store of a key, such as ``"merchant"``.
+        """
+        for key in shared_keys(DEFAULT):
+            rows = key_step(DEFAULT, key, rows, batch, store(key))
+        return results(DEFAULT, self._bundle, rows, self._to, _SHARE_OF_FEATURES)
+
+
+class Folder:
+    """Embedded stores in a folder, named as the stream names them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._folder = Path(plan.folder) / "state"
+
+    def of_partition(self, partition: int) -> PartitionStore:
+        """Return the store of the cards of a partition."""
+        return open_embedded(self._folder / f"partition-{partition}")
+
+    def of_key(self, key: str) -> Store:
+        """Return the store of all buckets of a key."""
+        return Buckets(partial(self._of_bucket, key))
+
+    def _of_bucket(self, key: str, bucket: int) -> Store:
+        return open_embedded(self._folder / f"by-{key}-{bucket}")
+
+
+class Memory:
+    """A store in memory, for contenders that keep what they remember in a state of their own.
+
+    It can be pickled, as such states are. None of them asks for a batch again that it has had.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[str, bytes] = {}
+        self._clock_us: int | None = None
+
+    def read(self, keys: Mapping[int, str], layout: Layout) -> Records:
+        """See `fraudstream.inference.store.Store.read`."""
+        packed = b"".join(self._records.get(name, b"") for name in keys.values())
+        return np.frombuffer(packed, dtype=layout.dtype)
+
+    def append(self, batch: int, keys: Mapping[int, str], records: Records) -> None:
+        """See `fraudstream.inference.store.Store.append`."""
+        kept = records[np.argsort(records["key"], kind="stable")]
+        found, starts = np.unique(kept["key"], return_index=True)
+        for key, some in zip(found.tolist(), np.split(kept, starts[1:]), strict=True):
+            self._records[keys[key]] = some.tobytes()
+
+    def clock_before(self, batch: int) -> int | None:
+        """See `fraudstream.inference.store.PartitionStore.clock_before`."""
+        return self._clock_us
+
+    def keep_clock(self, batch: int, clock_us: int) -> None:
+        """See `fraudstream.inference.store.PartitionStore.keep_clock`."""
+        self._clock_us = clock_us

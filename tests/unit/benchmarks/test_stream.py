@@ -1,0 +1,87 @@
+"""What the benchmark of the stream tells follows from what it saw."""
+
+import doctest
+import os
+import pickle
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from stream import measuring
+from stream import plan
+from stream import running
+from stream.measuring import Drained
+from stream.measuring import Load
+from stream.measuring import drained
+from stream.measuring import ratio
+from stream.peers import our_sources
+from stream.running import Cost
+from stream.running import processor_s
+from stream.scorer import Memory
+
+from fraudstream.inference.store import EmbeddedStore
+from fraudstream.inference.store import Layout
+
+DEADLINE_S = 30.0
+
+
+@pytest.mark.parametrize("module", [measuring, plan, running])
+def test_examples_run(module):
+    assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("batch", [100, 5_000])
+def test_a_rate_is_that_of_whole_batches(batch):
+    load = Load(batch, warm_up=2, measured=4)
+    # A batch takes a second, and all of it appears at its end.
+    appended_ms = np.repeat(np.arange(1, 7) * 1_000, batch)
+    at_s = np.arange(0.0, 10.0)
+    found = drained(load, appended_ms, Cost(at_s, at_s * 2))
+    assert found.rows_s == pytest.approx(batch, rel=0.01)
+    assert found.cpu_us == pytest.approx(2e6 / batch, rel=0.01)
+
+
+def test_a_ratio_is_taken_in_each_round():
+    # The second round had half of the machine: that says nothing of who is faster.
+    ours = [Drained(rate, 0.0) for rate in (100.0, 50.0, 100.0)]
+    theirs = [Drained(rate, 0.0) for rate in (200.0, 100.0, 200.0)]
+    assert ratio(ours, theirs) == 0.5
+
+
+def test_a_slow_contender_has_as_many_batches_of_fewer_events():
+    assert Load(50_000, 3, 6).scaled(0.01) == Load(500, 3, 6)
+
+
+BUSY = "import time\nwhile time.process_time() < 0.5: pass\n"
+
+
+def test_what_children_have_used_is_counted_also_when_they_are_gone():
+    parent = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {BUSY!r}])\ninput()"
+    with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE) as process:
+        deadline = time.monotonic() + DEADLINE_S
+        while processor_s(process.pid) < 0.5:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.kill()
+
+
+def test_a_store_in_memory_gives_what_the_embedded_one_gives(tmp_path):
+    layout = Layout(("amount",), ())
+    records = np.zeros(6, layout.dtype)
+    records["key"], records["amount"] = [1, 2, 1, 3, 2, 1], np.arange(6)
+    names = {1: "a", 2: "b", 3: "c", 4: "d"}
+    memory, embedded = Memory(), EmbeddedStore(tmp_path)
+    for store in (memory, embedded):
+        store.append(0, names, records)
+        store.keep_clock(0, 7)
+    again = pickle.loads(pickle.dumps(memory))  # noqa: S301
+    assert np.array_equal(again.read(names, layout), embedded.read(names, layout))
+    assert again.clock_before(1) == embedded.clock_before(1) == 7
+
+
+def test_a_peer_is_given_our_sources_alone():
+    roots = our_sources().split(os.pathsep)
+    assert not [root for root in roots if "site-packages" in root]
+    assert any(os.path.isdir(f"{root}/fraudstream") for root in roots)
