@@ -10,10 +10,15 @@ from stream.plan import Plan
 
 from fraudstream.inference.session import session
 
+#: A slow contender may take its time.
+_PATIENCE_S = 3_600
+
 
 def session_for(plan: Plan) -> SparkSession:
     """Return a session."""
-    return session(f"local[{plan.tasks}]", Path(plan.cache), plan.tasks, os.environ)
+    return session(
+        f"local[{plan.tasks}]", Path(plan.cache), plan.tasks, _PATIENCE_S, environment=os.environ
+    )
 
 
 def read(spark: SparkSession, plan: Plan) -> DataFrame:
