@@ -2,6 +2,7 @@
 
 import doctest
 import os
+from pathlib import Path
 import pickle
 import subprocess
 import sys
@@ -12,17 +13,20 @@ import pytest
 from stream import measuring
 from stream import plan
 from stream import running
+from stream.main import compare
 from stream.measuring import Drained
 from stream.measuring import Load
 from stream.measuring import drained
 from stream.measuring import ratio
 from stream.peers import our_sources
 from stream.running import Cost
+from stream.running import TooSlow
 from stream.running import processor_s
 from stream.scorer import Memory
 
 from fraudstream.inference.store import EmbeddedStore
 from fraudstream.inference.store import Layout
+from fraudstream.stack.process import ProcessFailed
 
 DEADLINE_S = 30.0
 
@@ -52,6 +56,47 @@ def test_a_ratio_is_taken_in_each_round():
 
 def test_a_slow_contender_has_as_many_batches_of_fewer_events():
     assert Load(50_000, 3, 6).scaled(0.01) == Load(500, 3, 6)
+
+
+class Track:
+    """A bench on which everyone does a thousand a second, but for those named."""
+
+    def __init__(self, **failures):
+        self.failures = failures
+        self.asked = []
+
+    def backlog(self, name, *settings):
+        return name
+
+    def drain(self, name, source, load):
+        self.asked.append(name)
+        if name in self.failures:
+            raise self.failures[name]
+        return Drained(1_000.0, 20.0)
+
+
+def test_who_fails_is_told_with_the_reason_and_not_asked_again():
+    track = Track(
+        bytewax=ProcessFailed("installing bytewax failed; the end of its log:\na\nno wheel"),
+        pyflink=TooSlow("pyflink ended"),
+    )
+    names = ["fraudstream", "passthrough", "bytewax", "pyflink"]
+    told = compare(track, names, Load(10, 1, 2), rounds=2)
+    assert told["not_run"] == {
+        "bytewax": "installing bytewax failed; the end of its log: no wheel",
+        "pyflink": "pyflink ended",
+    }
+    assert told["ratios"] == {"passthrough": 1.0}
+    assert told["rows_s"] == {"fraudstream": 1_000, "passthrough": 1_000}
+    assert track.asked == [*names, *names[:2]]
+
+
+def test_a_process_that_ends_while_it_is_looked_at_has_used_nothing(monkeypatch):
+    def gone(file):
+        raise ProcessLookupError(file)
+
+    monkeypatch.setattr(Path, "read_text", gone)
+    assert processor_s(os.getpid()) == 0.0
 
 
 BUSY = "import time\nwhile time.process_time() < 0.5: pass\n"
