@@ -87,6 +87,8 @@ def session(
         # Batches are small: a plan that changes on the way costs more than it saves.
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+        # A record can be a megabyte, and so can each of so many.
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(64 * 1024 * 1024),
         "spark.sql.streaming.minBatchesToRetain": "20",
         # What goes wrong at the start is told by an error of ours.
         "spark.log.level": "OFF",
