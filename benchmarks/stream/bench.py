@@ -157,7 +157,9 @@ class Bench:
     def _forget(self, plan: Plan) -> None:
         """Delete what a run has written: rounds would fill the disk."""
         own = [topic for topic in plan.topics.names() if topic != plan.source]
-        for deleted in self.cluster.admin().delete_topics(own).values():
+        # The client is kept in a name: were it collected, it would end before the topics do.
+        client = self.cluster.admin()
+        for deleted in client.delete_topics(own).values():
             deleted.result()
 
 
