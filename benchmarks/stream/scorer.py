@@ -139,8 +139,11 @@ class Memory:
         """See `fraudstream.inference.store.Store.append`."""
         kept = records[np.argsort(records["key"], kind="stable")]
         found, starts = np.unique(kept["key"], return_index=True)
-        for key, some in zip(found.tolist(), np.split(kept, starts[1:]), strict=True):
-            self._records[keys[key]] = some.tobytes()
+        stops = np.append(starts, len(kept))[1:]
+        for key in keys.keys() - set(found.tolist()):
+            self._records.pop(keys[key], None)
+        for key, start, stop in zip(found.tolist(), starts, stops, strict=True):
+            self._records[keys[key]] = kept[start:stop].tobytes()
 
     def clock_before(self, batch: int) -> int | None:
         """See `fraudstream.inference.store.PartitionStore.clock_before`."""

@@ -120,6 +120,7 @@ def test_a_store_in_memory_gives_what_the_embedded_one_gives(tmp_path):
     memory, embedded = Memory(), EmbeddedStore(tmp_path)
     for store in (memory, embedded):
         store.append(0, names, records)
+        store.append(0, {2: "b"}, records[:0])
         store.keep_clock(0, 7)
     again = pickle.loads(pickle.dumps(memory))  # noqa: S301
     assert np.array_equal(again.read(names, layout), embedded.read(names, layout))
