@@ -8,7 +8,6 @@ all the same.
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from stream.plan import Plan
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.bounds import Records
+from fraudstream.inference.embedded import EmbeddedStore
 from fraudstream.inference.scoring import Destinations
 from fraudstream.inference.scoring import results
 from fraudstream.inference.steps import card_step
@@ -29,7 +29,6 @@ from fraudstream.inference.store import Buckets
 from fraudstream.inference.store import Layout
 from fraudstream.inference.store import PartitionStore
 from fraudstream.inference.store import Store
-from fraudstream.inference.store import open_embedded
 from fraudstream.model.bundle import load_bundle
 from fraudstream.schema.decoding import decode_transactions
 
@@ -99,25 +98,28 @@ class Scorer:
         """
         for key in shared_keys(DEFAULT):
             rows = key_step(DEFAULT, key, rows, batch, store(key))
-        return results(DEFAULT, self._bundle, rows, self._to, _SHARE_OF_FEATURES)
+        return results(DEFAULT, self._bundle, rows, self._to, _SHARE_OF_FEATURES).outgoing
 
 
 class Folder:
-    """Embedded stores in a folder, named as the stream names them."""
+    """Embedded stores in a folder, each opened once."""
 
     def __init__(self, plan: Plan) -> None:
         self._folder = Path(plan.folder) / "state"
+        self._opened: dict[str, EmbeddedStore] = {}
 
     def of_partition(self, partition: int) -> PartitionStore:
         """Return the store of the cards of a partition."""
-        return open_embedded(self._folder / f"partition-{partition}")
+        return self._open(f"partition-{partition}")
 
     def of_key(self, key: str) -> Store:
         """Return the store of all buckets of a key."""
-        return Buckets(partial(self._of_bucket, key))
+        return Buckets(lambda bucket: self._open(f"by-{key}-{bucket}"))
 
-    def _of_bucket(self, key: str, bucket: int) -> Store:
-        return open_embedded(self._folder / f"by-{key}-{bucket}")
+    def _open(self, name: str) -> EmbeddedStore:
+        if name not in self._opened:
+            self._opened[name] = EmbeddedStore(self._folder / name)
+        return self._opened[name]
 
 
 class Memory:

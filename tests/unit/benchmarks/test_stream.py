@@ -24,7 +24,7 @@ from stream.running import TooSlow
 from stream.running import processor_s
 from stream.scorer import Memory
 
-from fraudstream.inference.store import EmbeddedStore
+from fraudstream.inference.embedded import EmbeddedStore
 from fraudstream.inference.store import Layout
 from fraudstream.stack.process import ProcessFailed
 
