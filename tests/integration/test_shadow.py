@@ -232,5 +232,6 @@ def test_no_line_of_the_log_holds_what_a_transaction_holds(run: Run) -> None:
     assert [line for line in lines if any(each in line for each in ids)] == []
     started = next(at for at, line in enumerate(lines) if "stream started" in line)
     # What starts Spark says a few words of its own before.
+    assert [line for line in lines[started:] if not line.startswith("{")] == []
     told = [orjson.loads(line) for line in lines[started:]]
     assert {"model serves", "stream stopped"} <= {line["event"] for line in told}

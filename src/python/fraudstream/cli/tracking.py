@@ -27,8 +27,13 @@ WHO_ARE_YOU = (
 _NAMES = ("username", "password")
 
 # Artifacts pass through the MLflow server. It offers to send its clients to the object store
-# instead, which they need not reach, and have no business with (docs/adr/0006).
-_PROXIED = ("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD")
+# instead, which they need not reach, and have no business with (docs/adr/0006). Nor is there a
+# bar that its client writes between the lines of a log.
+_SWITCHED_OFF = (
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR",
+)
 
 
 class BadCredentials(ValueError):
@@ -54,7 +59,7 @@ def tracking_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_credentials(*arguments: Any, tracking_credentials: Path | None, **others: Any) -> Any:
-        for name in _PROXIED:
+        for name in _SWITCHED_OFF:
             os.environ.setdefault(name, "false")
         if tracking_credentials is not None:
             found = read_credentials(tracking_credentials)
