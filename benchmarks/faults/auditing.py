@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import replace
+import os
 import sys
 from typing import Any
 
@@ -14,6 +15,7 @@ from faults.services import Stack
 from faults.services import own_path
 import orjson
 
+from fraudstream.cli.tracking import read_credentials
 from fraudstream.kafka.reading import read
 from fraudstream.kafka.reading import spans
 from fraudstream.kafka.topics import Cluster
@@ -170,6 +172,14 @@ def bad_models_served(cluster: Cluster, bad: Mapping[str, str]) -> int:
     return served
 
 
+def log_in(stack: Stack) -> None:
+    """Let this process into MLflow as the trainer."""
+    # The only way in that MLflow's client has.
+    for name, value in read_credentials(stack.credentials("trainer")).items():
+        os.environ[f"MLFLOW_TRACKING_{name.upper()}"] = value
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+
+
 def registry(stack: Stack) -> Registry:
-    """Return the registry as the trainer sees it; its credentials are this process's own."""
+    """Return the registry as the trainer sees it, after `log_in`."""
     return Registry(stack.tracking_uri, MODEL)

@@ -7,7 +7,6 @@ from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-import os
 from pathlib import Path
 import random
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 from faults.auditing import audit
 from faults.auditing import bad_models_served
+from faults.auditing import log_in
 from faults.auditing import prove
 from faults.auditing import registry
 from faults.flow import Flow
@@ -32,7 +32,6 @@ from faults.services import running
 from faults.volume import mounted
 import orjson
 
-from fraudstream.cli.tracking import read_credentials
 from fraudstream.stack.process import Process
 from fraudstream.stack.process import ProcessFailed
 
@@ -137,10 +136,7 @@ def campaign(
         volume = over.enter_context(mounted(folder / "volume", plan.volume_mb))
         say("starting the stack")
         stack = over.enter_context(running(folder, cache, programs.mlflow, programs.minio))
-        # The only way in that MLflow's client has.
-        for name, value in read_credentials(stack.credentials("trainer")).items():
-            os.environ[f"MLFLOW_TRACKING_{name.upper()}"] = value
-        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+        log_in(stack)
         features = sample(plan.seed, plan.cards, time.time_ns() // 1000)
         champions = Champions(registry(stack), features, plan.seed)
         champions.publish_good()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from contextlib import contextmanager
@@ -212,12 +213,12 @@ class Stack:
         """Return the file by which MLflow lets a user in."""
         return self._secrets.folder / f"mlflow-{user}.credentials"
 
-    def start_job(self) -> None:
-        """Start the job and keep it running."""
+    def start_job(self, *flags: str) -> None:
+        """Start the job, with more flags if there are any, and keep it running."""
         conf = self.folder / "conf"
         conf.mkdir(exist_ok=True)
         (conf / "spark-defaults.conf").write_text("spark.python.daemon.module faults.daemon\n")
-        self.supervisor.keep(JOB, self._job)
+        self.supervisor.keep(JOB, lambda number: self._job(number, flags))
 
     def stop_job(self) -> int | None:
         """Let the job end by itself, and return its exit code."""
@@ -254,7 +255,7 @@ class Stack:
             ),
         )
 
-    def _job(self, number: int) -> Process:
+    def _job(self, number: int, flags: Sequence[str]) -> Process:
         return Process(
             "the job",
             [
@@ -263,6 +264,7 @@ class Stack:
                 *("--bootstrap-servers", self.cluster.bootstrap_servers),
                 *("--tracking-uri", self.tracking_uri),
                 *("--tracking-credentials", str(self.credentials("inference"))),
+                *flags,
             ],
             self.folder / "job" / f"{number:04}.log",
             {

@@ -4,13 +4,16 @@ import doctest
 from types import ModuleType
 
 from faults import injector
+from faults import parity
 from faults import points
 from faults import processes
+from faults import recorded
+from faults import replayed
 from faults import report
 from faults import services
 import pytest
 
-_MODULES = [injector, points, processes, report, services]
+_MODULES = [injector, parity, points, processes, recorded, replayed, report, services]
 
 
 @pytest.mark.parametrize("module", _MODULES, ids=lambda module: module.__name__)
