@@ -33,6 +33,7 @@ from faults.processes import process
 from faults.services import JOB
 from faults.services import TOPICS
 from faults.services import Stack
+from faults.services import Supervisor
 from faults.services import own_path
 from faults.services import running
 import numpy as np
@@ -41,6 +42,7 @@ import pyarrow.parquet as pq
 
 from fraudstream.features.sets import DEFAULT
 from fraudstream.kafka.reading import spans
+from fraudstream.stack.process import Process
 from fraudstream.stack.process import ProcessFailed
 from fraudstream.stack.process import run_to_end
 
@@ -141,18 +143,19 @@ def rehearse(
                 _publish(stack, plan.seed)
                 clock.lap("modelling")
             stack.start_job("--share-of-features", "1")
+            job = stack.supervisor.running(JOB)
             # The batch that was cut is repeated first.
-            _await_reached(stack, before)
-            if point is not None:
-                _await_caught(stack, point)
-                _kill_job(stack)
+            _await_reached(stack, job, before)
+            if point is None:
+                _await_reached(stack, job, _ends(stack))
+            else:
+                _await_caught(stack, job, point)
+                kill_job(stack.supervisor)
                 stack.traps.clear(point)
                 killed_at.append(point)
                 say(f"killed {point.replace('_', ' ')}")
             clock.lap("scoring")
-        _await_reached(stack, _ends(stack))
         code = stack.stop_job()
-        clock.lap("scoring")
         if code != 0:
             raise CampaignFailed(f"the job was to end with 0 when it was told to, got {code}")
         say("comparing every row with a replay")
@@ -227,6 +230,27 @@ def reached(progress: Path) -> Ends:
     return ends
 
 
+def kill_job(supervisor: Supervisor) -> None:
+    """Kill driver, JVM, daemon and workers, at once, and let nobody start them again.
+
+    Raises
+    ------
+    CampaignFailed
+        If one of them is still there a minute later.
+    """
+    job = supervisor.release(JOB)
+    driver = process(job.pid)
+    everyone = [each for each in (driver, *descendants(job.pid)) if each is not None]
+    for each in everyone:
+        each.send(signal.SIGKILL)
+    deadline = time.monotonic() + _GONE_S
+    while left := [each for each in everyone if not each.is_gone]:
+        if time.monotonic() > deadline:
+            raise CampaignFailed(f"{len(left)} processes of the job outlived their kill")
+        time.sleep(_PROBE_S)
+    job.stop()
+
+
 def _ends(stack: Stack) -> Ends:
     names = (TOPICS.transactions, TOPICS.labels)
     return {
@@ -255,48 +279,31 @@ def _publish(stack: Stack, seed: int) -> None:
     Champions(registry(stack), features[np.sort(some)], seed).publish_good()
 
 
-def _await_reached(stack: Stack, ends: Ends) -> None:
+def _await_reached(stack: Stack, job: Process, ends: Ends) -> None:
     wanted = {(topic, *each) for topic, offsets in ends.items() for each in offsets.items()}
 
     def is_there() -> bool:
         here = reached(stack.checkpoint / "progress")
         return all(here.get(topic, {}).get(number, 0) >= end for topic, number, end in wanted)
 
-    _await(stack, is_there, _BATCH_S, "did not come to the end of its topics")
+    _await(job, is_there, "did not come to the end of its topics")
 
 
-def _await_caught(stack: Stack, point: str) -> None:
-    stack.traps.set(point)
-    _await(
-        stack, lambda: stack.traps.caught(point) is not None, _BATCH_S, f"did not come to {point}"
-    )
+def _await_caught(stack: Stack, job: Process, point: str) -> None:
+    traps = stack.traps
+    traps.set(point)
+    _await(job, lambda: traps.caught(point) is not None, f"did not come to {point}")
 
 
-def _await(stack: Stack, condition: Callable[[], bool], within_s: float, otherwise: str) -> None:
-    job = stack.supervisor.running(JOB)
-    deadline = time.monotonic() + within_s
+def _await(job: Process, condition: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + _BATCH_S
     while not condition():
-        # Here nobody but us may kill it, so that the supervisor has nothing to do.
+        # That the supervisor has started another is no way on: nobody but us may end it here.
         if not job.running:
             raise ProcessFailed(job.failure("ended by itself"))
         if time.monotonic() > deadline:
-            raise CampaignFailed(job.failure(f"{otherwise} within {within_s:.0f} s"))
+            raise CampaignFailed(job.failure(f"{otherwise} within {_BATCH_S:.0f} s"))
         time.sleep(_PROBE_S)
-
-
-def _kill_job(stack: Stack) -> None:
-    """Kill driver, JVM, daemon and workers, at once, and let nobody start them again."""
-    job = stack.supervisor.release(JOB)
-    driver = process(job.pid)
-    everyone = [each for each in (driver, *descendants(job.pid)) if each is not None]
-    for each in everyone:
-        each.send(signal.SIGKILL)
-    deadline = time.monotonic() + _GONE_S
-    while left := [each for each in everyone if not each.is_gone]:
-        if time.monotonic() > deadline:
-            raise CampaignFailed(f"{len(left)} processes of the job outlived their kill")
-        time.sleep(_PROBE_S)
-    job.stop()
 
 
 class _Clock:

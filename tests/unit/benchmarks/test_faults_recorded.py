@@ -2,16 +2,24 @@
 
 import itertools
 from pathlib import Path
+import time
 
 from faults.campaign import CampaignFailed
 from faults.points import DURING_SWAP
+from faults.processes import Running
+from faults.processes import descendants
+from faults.recorded import kill_job
 from faults.recorded import kill_points
 from faults.recorded import parts
 from faults.recorded import reached
+from faults.services import JOB
+from faults.services import Supervisor
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from fraudstream.stack.process import Process
 
 
 def _batch(progress: Path, number: int, *, is_done: bool, **ends: dict[str, int]) -> None:
@@ -51,3 +59,29 @@ def test_the_job_is_killed_where_the_seed_says_and_at_no_point_that_a_batch_has_
     assert kill_points(12, 7) == kill_points(12, 7)
     assert any(kill_points(5, seed) != kill_points(5, 0) for seed in range(1, 5))
     assert DURING_SWAP not in kill_points(12, 7)
+
+
+def test_the_job_is_killed_with_all_that_it_has_started_and_not_started_again(
+    tmp_path: Path,
+) -> None:
+    supervisor = Supervisor()
+    try:
+        # As Spark's daemon does, a child leads a process group of its own.
+        tree = ["sh", "-c", "setsid sleep 600 & sleep 600"]
+        supervisor.keep(JOB, lambda number: Process("the job", tree, tmp_path / f"{number}.log"))
+        job = supervisor.running(JOB)
+        children = _children(job.pid, 2)
+        kill_job(supervisor)
+        assert all(child.is_gone for child in children)
+        assert not job.running
+        assert supervisor.starts(JOB) == 1
+    finally:
+        supervisor.stop()
+
+
+def _children(pid: int, count: int) -> list[Running]:
+    deadline = time.monotonic() + 30
+    while len([each for each in descendants(pid) if each.name == "sleep"]) < count:
+        assert time.monotonic() < deadline, "the children did not start"
+        time.sleep(0.01)
+    return descendants(pid)
