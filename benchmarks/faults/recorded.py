@@ -132,12 +132,13 @@ def rehearse(
         log_in(stack)
         clock.lap("starting")
         killed_at = []
+        ends: Ends = {}
         for number, (file, point) in enumerate(
             itertools.zip_longest(files, kill_points(plan.kills, plan.seed))
         ):
-            before = _ends(stack)
             say(f"sending {file.stem} of {len(files)}")
             _send(stack, file)
+            before, ends = ends, _ends(stack)
             clock.lap("sending")
             if number == 0:
                 _publish(stack, plan.seed)
@@ -147,7 +148,7 @@ def rehearse(
             # The batch that was cut is repeated first.
             _await_reached(stack, job, before)
             if point is None:
-                _await_reached(stack, job, _ends(stack))
+                _await_reached(stack, job, ends)
             else:
                 _await_caught(stack, job, point)
                 kill_job(stack.supervisor)

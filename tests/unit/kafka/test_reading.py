@@ -4,11 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaError
+from confluent_kafka import KafkaException
+from confluent_kafka import TopicPartition
 import pytest
 
+from fraudstream.kafka import reading
 from fraudstream.kafka.reading import Span
 from fraudstream.kafka.reading import TopicChanged
 from fraudstream.kafka.reading import _take
+from fraudstream.kafka.reading import bounds
 from fraudstream.kafka.reading import read
 from fraudstream.kafka.topics import AccessRefused
 from fraudstream.kafka.topics import BrokerUnreachable
@@ -106,3 +110,39 @@ def test_any_other_failure_names_the_topic() -> None:
 
 def test_empty_spans_are_read_without_a_broker() -> None:
     assert list(read(Cluster("127.0.0.1:1"), "t", [Span(0, 0, 0), Span(1, 7, 7)])) == []
+
+
+class _Leaderless:
+    """A consumer of a partition that has no leader for some questions."""
+
+    def __init__(self, code: int, times: int) -> None:
+        self.code = code
+        self.left = times
+
+    def get_watermark_offsets(self, place: TopicPartition, timeout: float) -> tuple[int, int]:
+        if self.left:
+            self.left -= 1
+            raise KafkaException(KafkaError(self.code))
+        return 3, 8
+
+
+PLACE = TopicPartition("t", 0)
+
+
+def test_a_partition_whose_leader_is_being_chosen_is_asked_again() -> None:
+    consumer: Any = _Leaderless(KafkaError.NOT_LEADER_FOR_PARTITION, times=2)
+    assert bounds(consumer, PLACE) == (3, 8)
+
+
+def test_a_partition_that_gets_no_leader_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_TIMEOUT_S", 0.2)
+    consumer: Any = _Leaderless(KafkaError.LEADER_NOT_AVAILABLE, times=1_000)
+    with pytest.raises(KafkaException):
+        bounds(consumer, PLACE)
+    assert consumer.left > 900
+
+
+def test_what_no_leader_will_mend_is_told_at_once() -> None:
+    consumer: Any = _Leaderless(KafkaError.TOPIC_AUTHORIZATION_FAILED, times=1)
+    with pytest.raises(KafkaException):
+        bounds(consumer, PLACE)

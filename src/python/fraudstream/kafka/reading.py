@@ -23,6 +23,13 @@ from fraudstream.kafka.topics import reason
 _TIMEOUT_S = 10.0
 _STALL_S = 30.0
 _CHUNK = 50_000
+# A topic that was just made has no leader yet, and one whose broker went away gets another soon.
+_SOON = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
+_SOON_S = 0.1
 
 
 class TopicChanged(ValueError):
@@ -72,18 +79,34 @@ def spans(cluster: Cluster, topic: str) -> list[Span]:
     consumer = Consumer(cluster.config(group_id="fraudstream-spans", enable_auto_commit=False))
     try:
         return [
-            Span(
-                partition,
-                *consumer.get_watermark_offsets(
-                    TopicPartition(topic, partition), timeout=_TIMEOUT_S
-                ),
-            )
+            Span(partition, *bounds(consumer, TopicPartition(topic, partition)))
             for partition in range(partitions)
         ]
     except KafkaException as error:
         raise BrokerUnreachable(f"the broker stopped answering: {error.args[0].str()}") from error
     finally:
         consumer.close()
+
+
+def bounds(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """Return the first and the end offset of a partition; a leader that is to come is waited for.
+
+    Raises
+    ------
+    KafkaException
+        If it cannot be told, or there is no leader for ten seconds.
+    """
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() not in _SOON or time.monotonic() > deadline:
+                raise
+            # Asking does not wait by itself, and the leader is found within moments.
+            time.sleep(_SOON_S)
+        else:
+            return low, high
 
 
 def read(
