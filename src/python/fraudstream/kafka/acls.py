@@ -129,6 +129,7 @@ def grants(topics: Topics) -> list[Grant]:
     inference may write topic predicted
     inference may write topic dead-letters
     inference may read group inference*
+    inference may describe group fraudstream-*
     inference may write transactional id inference*
     """
     found = []
