@@ -525,11 +525,7 @@ def _read(cluster: Cluster, topics: Topics, threads: int) -> "tuple[Dataset, dic
     transactions, labels = read[topics.transactions], read[topics.labels]
     with progress_bar("computing features, percent", 100) as advance:
         dataset = build(
-            DEFAULT,
-            transactions.columns,
-            labels.columns,
-            threads,
-            lambda share: advance(100 * share),
+            DEFAULT, transactions.columns, labels.columns, threads, lambda part: advance(100 * part)
         )
     return dataset, {
         "offsets": offsets(read),
