@@ -16,7 +16,7 @@ from contract.every_statistic import OF_WINDOWS
 from contract.naive_features import Label
 from contract.naive_features import Transaction
 from fraudstream.features.definitions import FeatureSet
-from fraudstream.features.view import Finder
+from fraudstream.features.view import Timeline
 from fraudstream.features.view import View
 from fraudstream.features.windows import replay
 
@@ -109,12 +109,12 @@ def test_no_feature_sees_what_had_not_arrived_or_not_happened(feature):
 
 def looking_ahead(monkeypatch, by_us):
     """Make the engine believe that it is so much later, wherever it looks for a window's end."""
-    honest = Finder.first_after
+    honest = Timeline.first_after
 
-    def ahead(self, key_row, time_us):
-        return honest(self, key_row, time_us + by_us)
+    def ahead(self, span_us):
+        return honest(self, span_us - by_us)
 
-    monkeypatch.setattr(Finder, "first_after", ahead)
+    monkeypatch.setattr(Timeline, "first_after", ahead)
 
 
 @pytest.mark.parametrize("feature", OF_WINDOWS, ids=identity_of)

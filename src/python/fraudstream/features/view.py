@@ -3,7 +3,6 @@
 Statistics ask a `View` for counts and sums, or for the `Members` of the windows one by one.
 """
 
-from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,46 +34,76 @@ FIXED_POINT = 1_000_000
 _MEMBERS_AT_ONCE = 2_000_000
 
 
-class Finder:
-    """Finds places in a history, which is sorted by key and time.
+class Timeline:
+    """Where events lie, and what lies a span before each of some moments, by their times alone.
+
+    Each span is looked up once, however many histories and statistics ask for it.
 
     Parameters
     ----------
-    events
-        The history.
+    key, time_us
+        Of events, sorted by both.
+    moments
+        Who looks at them; they lie by key and time, too.
     reach
         How far before its moment the longest window begins. To know makes finding faster.
     """
 
-    def __init__(self, events: Events, reach: timedelta = timedelta(0)) -> None:
-        n = len(events)
-        self.events = events
-        starts = np.ones(n, dtype=bool)
-        np.not_equal(events.key[1:], events.key[:-1], out=starts[1:])
+    def __init__(
+        self, key: Int64, time_us: Int64, moments: Moments, reach: timedelta = timedelta(0)
+    ) -> None:
+        self._key, self._time_us = key, time_us
+        starts = np.ones(len(key), dtype=bool)
+        np.not_equal(key[1:], key[:-1], out=starts[1:])
         begins = np.flatnonzero(starts)
+        #: Which events are a key's first.
+        self.is_first = starts
         #: How many events the key with the most has.
-        self.most_of_a_key = int(np.diff(begins, append=n).max(initial=0))
-        self._keys = events.key.take(begins)
+        self.most_of_a_key = int(np.diff(begins, append=len(key)).max(initial=0))
+        self._keys = key.take(begins)
         # The last one stands for row -1, a key without history.
         self._begins = np.append(begins, 0)
-        self._row = np.cumsum(starts) - 1
-        self._times = Line.of(events.time_us, len(begins), reach // timedelta(microseconds=1))
-        self._places = Places(self._times.place(self._row, events.time_us))
-        came_in_order = (events.arrival[1:] >= events.arrival[:-1]) | starts[1:]
-        #: Whether each key's events arrived in the order of their times.
-        self.in_order = bool(came_in_order.all())
+        #: The number of each event's key, and of each moment's; -1 for one without history.
+        self.row = np.cumsum(starts) - 1
+        self.key_row = self.row if moments.key is key else self._rows_of(moments.key)
+        self._line = Line.of(time_us, len(begins), reach // timedelta(microseconds=1))
+        place = self._line.place(self.row, time_us)
+        self._places = Places(place)
+        self._moment_us = moments.time_us
+        self._moment = place
+        if moments.time_us is not time_us or self.key_row is not self.row:
+            self._moment = self._line.place(self.key_row, moments.time_us)
+        self._found: dict[int, Int64] = {}
 
-    @cached_property
-    def highest_before(self) -> Int64:
-        """For each position but a key's first, the latest arrival of the key's events before it."""
-        highest = np.zeros(len(self.events) + 1, dtype=np.int64)
-        highest[1:] = running_maximum(self._row, self.events.arrival)
-        return highest
+    def is_of(self, events: Events) -> bool:
+        """Return whether these are the events, or have their keys and times."""
+        return np.array_equal(events.key, self._key) and np.array_equal(
+            events.time_us, self._time_us
+        )
 
-    def rows_of(self, keys: Int64) -> Int64:
-        """Return the number of each of some sorted keys, or -1 for one without history."""
-        if keys is self.events.key:
-            return self._row
+    @property
+    def keys(self) -> int:
+        """How many keys have events."""
+        return len(self._keys)
+
+    def begin(self) -> Int64:
+        """Return the position of the first event of each moment's key; 0 without history."""
+        return self._begins.take(self.key_row)
+
+    def first_after(self, span_us: int) -> Int64:
+        """Return the first event of its key after each moment less a span, in microseconds.
+
+        Positions, not to be written to; 0 for a key without history.
+        """
+        if span_us not in self._found:
+            if 0 <= span_us <= self._line.margin:
+                wanted = self._moment - span_us
+            else:
+                wanted = self._line.place(self.key_row, self._moment_us - span_us)
+            self._found[span_us] = self._places.first_after(wanted)
+        return self._found[span_us]
+
+    def _rows_of(self, keys: Int64) -> Int64:
         if len(self._keys) == 0 or len(keys) == 0:
             return np.full(len(keys), -1)
         begins = np.append(np.flatnonzero(keys[1:] != keys[:-1]) + 1, 0)
@@ -84,32 +113,40 @@ class Finder:
         rows = np.where(self._keys.take(found) == distinct, found, -1)
         return np.repeat(rows, np.diff(begins, append=len(keys)))
 
-    def begin_of(self, key_row: Int64) -> Int64:
-        """Return the position of each key's first event; 0 for one without history."""
-        return self._begins.take(key_row)
 
-    def first_after(self, key_row: Int64, time_us: Int64) -> Callable[[int], Int64]:
-        """Return a function that finds each key's first event after a time less a span.
+class Finder:
+    """Finds places in a history, by time and by arrival.
 
-        The function takes the span, in microseconds, and returns positions; 0 for a key without
-        history.
-        """
-        place = self._times.place(key_row, time_us)
+    Parameters
+    ----------
+    events
+        The history.
+    timeline
+        Of these events, and of who looks at them.
+    """
 
-        def less(span_us: int) -> Int64:
-            if span_us <= self._times.margin:
-                return self._places.first_after(place - span_us)
-            return self._places.first_after(self._times.place(key_row, time_us - span_us))
+    def __init__(self, events: Events, timeline: Timeline) -> None:
+        self.events = events
+        self.timeline = timeline
+        came_in_order = (events.arrival[1:] >= events.arrival[:-1]) | timeline.is_first[1:]
+        #: Whether each key's events arrived in the order of their times.
+        self.in_order = bool(came_in_order.all())
 
-        return less
+    @cached_property
+    def highest_before(self) -> Int64:
+        """For each position but a key's first, the latest arrival of the key's events before it."""
+        highest = np.zeros(len(self.events) + 1, dtype=np.int64)
+        highest[1:] = running_maximum(self.timeline.row, self.events.arrival)
+        return highest
 
-    def first_never_arrived(self, key_row: Int64, horizon: Int64) -> Int64:
-        """Return the position in each key from which on none had arrived by its horizon."""
-        line = Line.of(self.events.arrival, len(self._keys))
-        places = line.place(self._row, self.events.arrival)
+    def first_never_arrived(self, horizon: Int64) -> Int64:
+        """Return the position in each moment's key from which on none had arrived by then."""
+        timeline = self.timeline
+        line = Line.of(self.events.arrival, timeline.keys)
+        places = line.place(timeline.row, self.events.arrival)
         # From the end, the lowest arrival of each key so far.
         lowest = np.minimum.accumulate(places[::-1])[::-1]
-        return lowest.searchsorted(line.place(key_row, horizon), side="right")
+        return lowest.searchsorted(line.place(timeline.key_row, horizon), side="right")
 
 
 @dataclass(frozen=True)
@@ -153,12 +190,11 @@ class View:
         self._finder = finder
         self._delay_us = feature.delay // timedelta(microseconds=1)
         self.horizon = self.horizon_of(moments, feature)
-        self.key_row = self._finder.rows_of(moments.key)
-        self._is_bounded = finder.most_of_a_key > most_events
+        self._timeline = finder.timeline
+        self._is_bounded = self._timeline.most_of_a_key > most_events
         #: Where what is known of a key begins: no window sees more than its latest events.
         self.begin = self._begin(most_events)
-        self._first_after = self._finder.first_after(self.key_row, moments.time_us)
-        end = self._first_after(self._delay_us)
+        end = self._timeline.first_after(self._delay_us).copy()
         if self._is_bounded:
             np.maximum(end, self.begin, out=end)
         _take_tail_off(self.begin, end, self.events.arrival, self.horizon)
@@ -183,20 +219,20 @@ class View:
     def range_of(self, window: timedelta) -> Range:
         """Return the positions of each moment's window."""
         if window not in self._ranges:
-            start = self._first_after(self._delay_us + window // timedelta(microseconds=1))
+            span_us = self._delay_us + window // timedelta(microseconds=1)
+            start = np.minimum(self._timeline.first_after(span_us), self.end)
             if self._is_bounded:
                 np.maximum(start, self.begin, out=start)
-            np.minimum(start, self.end, out=start)
             self._ranges[window] = Range(start, self.end)
         return self._ranges[window]
 
     def _begin(self, most_events: int) -> Int64:
-        begin = self._finder.begin_of(self.key_row)
+        begin = self._timeline.begin()
         if not self._is_bounded:
             return begin
         arrival, horizon = self.events.arrival, self.horizon
         #: Behind the last event of the key that had arrived.
-        stop = self._finder.first_never_arrived(self.key_row, horizon)
+        stop = self._finder.first_never_arrived(horizon)
         start = np.maximum(stop - most_events, begin)
         # Each event among these that had not arrived makes room for one that lies before them.
         seen = stop.copy()

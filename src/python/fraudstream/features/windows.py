@@ -47,6 +47,7 @@ from fraudstream.features.history import transaction_values
 from fraudstream.features.statistics import of_transaction
 from fraudstream.features.statistics import of_window
 from fraudstream.features.view import Finder
+from fraudstream.features.view import Timeline
 from fraudstream.features.view import View
 
 #: Rows looked at in one go, but for a key that has more.
@@ -98,6 +99,7 @@ def _features_in_order(
 ) -> dict[str, Float64]:
     """Compute features of moments that lie by key and time; see `features_at`."""
     reach = max((feature.reach for feature in features), default=timedelta(0))
+    timelines: list[Timeline] = []
     finders: dict[bool, Finder] = {}
     views: dict[tuple[bool, timedelta, bool], View] = {}
     columns: dict[str, Float64] = {}
@@ -107,7 +109,13 @@ def _features_in_order(
             continue
         of_labels = feature.is_of_labels
         if of_labels not in finders:
-            finders[of_labels] = Finder(labels if of_labels else transactions, reach)
+            events = labels if of_labels else transactions
+            # Labels may lie where their transactions do.
+            timeline = next((some for some in timelines if some.is_of(events)), None)
+            if timeline is None:
+                timeline = Timeline(events.key, events.time_us, moments, reach)
+                timelines.append(timeline)
+            finders[of_labels] = Finder(events, timeline)
         place = (of_labels, feature.delay, feature.include_current)
         if place not in views:
             views[place] = View(finders[of_labels], moments, feature, most_events)
