@@ -34,7 +34,8 @@ def compare(rows: Rows, threads: int, repeats: int) -> dict[str, Any]:
 
     seconds: dict[str, list[float]] = {}
     processor: dict[str, list[float]] = {}
-    results, differences = {}, {}
+    results: dict[str, contenders.Columns] = {}
+    differences = {}
     with progress_bar("measuring engines", total=repeats * 3 + 4) as advance:
         computing = {
             name: prepare(rows, threads) for name, prepare in contenders.CONTENDERS.items()
@@ -45,10 +46,13 @@ def compare(rows: Rows, threads: int, repeats: int) -> dict[str, Any]:
                 if name == "pandas" and turn != 1:
                     continue
                 begin, begin_cpu = perf_counter(), process_time()
-                results[name] = compute()
+                columns = compute()
                 if turn:
                     seconds.setdefault(name, []).append(perf_counter() - begin)
                     processor.setdefault(name, []).append(process_time() - begin_cpu)
+                # The first is kept to be compared; others leave their memory to the next turn.
+                results.setdefault(name, columns)
+                del columns
                 advance(1)
     for name, columns in results.items():
         if name != "fraudstream":
