@@ -1,17 +1,16 @@
 """Whether the stream survives: killed, frozen and starved under load, then audited."""
 
-from contextlib import ExitStack
 import json
 from pathlib import Path
-import tempfile
 
 import click
-from faults.campaign import CampaignFailed
 from faults.campaign import Plan
 from faults.campaign import Programs
 from faults.campaign import campaign
 from faults.injector import KINDS
 from faults.injector import Outcome
+from faults.options import new_folder
+from faults.options import stack_options
 from faults.report import document
 from faults.report import picture as draw
 from faults.report import tables
@@ -19,10 +18,8 @@ from faults.report import wrong
 from rich.console import Console
 
 from fraudstream.cli.console import debug_option
-from fraudstream.cli.console import option
 from fraudstream.cli.console import run
 from fraudstream.cli.console import stderr
-from fraudstream.cli.folders import default_cache
 
 
 class NotSurvived(ValueError):
@@ -58,19 +55,7 @@ class NotSurvived(ValueError):
     multiple=True,
     help="A kind of faults to leave out. Repeatable.",
 )
-@click.option(
-    "--mlflow",
-    envvar="FRAUDSTREAM_FAULTS_MLFLOW",
-    show_envvar=True,
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
-    help="MLflow's command line: dist/mlflow-server.pex.",
-)
-@click.option(
-    "--minio",
-    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
-    help="A MinIO server, instead of one built from source.",
-)
+@stack_options
 @click.option(
     "--volume",
     type=click.IntRange(64),
@@ -78,20 +63,6 @@ class NotSurvived(ValueError):
     show_default=True,
     metavar="MB",
     help="Size of the job's disk, which is in memory.",
-)
-@click.option(
-    "--folder",
-    type=click.Path(file_okay=False, resolve_path=True, path_type=Path),
-    metavar="FOLDER",
-    help="Keep data and logs here.  [default: a temporary folder]",
-)
-@option(
-    "--cache",
-    type=click.Path(file_okay=False, resolve_path=True, path_type=Path),
-    default=default_cache,
-    show_default=False,
-    metavar="FOLDER",
-    help="Keeps what was fetched or built.  [default: the user's cache]",
 )
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report."
@@ -105,8 +76,7 @@ def main(
     rate: float,
     cards: int,
     without: tuple[str, ...],
-    mlflow: Path,
-    minio: Path | None,
+    programs: Programs,
     volume: int,
     folder: Path | None,
     cache: Path,
@@ -125,14 +95,8 @@ def main(
     Exit codes: 0, no fault left a trace and the stream recovered each time; 1, it is not so.
     """
     plan = Plan(minutes, seed, rate, cards, [k for k in KINDS if k not in without], volume)
-    with ExitStack() as stack:
-        if folder is None:
-            scratch = tempfile.TemporaryDirectory(prefix="fraudstream-")
-            folder = Path(stack.enter_context(scratch)) / "faults"
-        if folder.exists() and any(folder.iterdir()):
-            raise CampaignFailed(f"expected {folder} to be empty: name another --folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        found = campaign(plan, Programs(mlflow, minio), folder, cache, stderr.print, _tell)
+    with new_folder(folder) as empty:
+        found = campaign(plan, programs, empty, cache, stderr.print, _tell)
     result = document(found.events, found.outcomes, found.audited, found.bad_models_served)
     for table in tables(result, found.outcomes):
         Console().print(table)

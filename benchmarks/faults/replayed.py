@@ -1,15 +1,14 @@
 """Whether a million recorded transactions are served as a replay has them, job killed or not."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 import json
 from pathlib import Path
-import tempfile
 from typing import Any
 
 import click
-from faults.campaign import CampaignFailed
 from faults.campaign import Programs
+from faults.options import new_folder
+from faults.options import stack_options
 from faults.parity import SAME_FEATURE
 from faults.recorded import Found
 from faults.recorded import Plan
@@ -18,10 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fraudstream.cli.console import debug_option
-from fraudstream.cli.console import option
 from fraudstream.cli.console import run
 from fraudstream.cli.console import stderr
-from fraudstream.cli.folders import default_cache
 
 _AUDITED = (
     "transactions",
@@ -66,33 +63,7 @@ class NotAsReplayed(ValueError):
     help="How often the job is killed.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws where.")
-@click.option(
-    "--mlflow",
-    envvar="FRAUDSTREAM_FAULTS_MLFLOW",
-    show_envvar=True,
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
-    help="MLflow's command line: dist/mlflow-server.pex.",
-)
-@click.option(
-    "--minio",
-    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
-    help="A MinIO server, instead of one built from source.",
-)
-@click.option(
-    "--folder",
-    type=click.Path(file_okay=False, resolve_path=True, path_type=Path),
-    metavar="FOLDER",
-    help="Keep data and logs here.  [default: a temporary folder]",
-)
-@option(
-    "--cache",
-    type=click.Path(file_okay=False, resolve_path=True, path_type=Path),
-    default=default_cache,
-    show_default=False,
-    metavar="FOLDER",
-    help="Keeps what was fetched or built.  [default: the user's cache]",
-)
+@stack_options
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report."
 )
@@ -103,8 +74,7 @@ def main(
     rows: int,
     kills: int,
     seed: int,
-    mlflow: Path,
-    minio: Path | None,
+    programs: Programs,
     folder: Path | None,
     cache: Path,
     json_file: Path | None,
@@ -119,15 +89,9 @@ def main(
     \b
     Exit codes: 0, nothing differs and the audit is clean; 1, it is not so.
     """
-    with ExitStack() as stack:
-        if folder is None:
-            scratch = tempfile.TemporaryDirectory(prefix="fraudstream-")
-            folder = Path(stack.enter_context(scratch)) / "replayed"
-        if folder.exists() and any(folder.iterdir()):
-            raise CampaignFailed(f"expected {folder} to be empty: name another --folder")
-        folder.mkdir(parents=True, exist_ok=True)
+    with new_folder(folder) as empty:
         plan = Plan(data, rows, kills, seed)
-        found = rehearse(plan, Programs(mlflow, minio), folder, cache, stderr.print)
+        found = rehearse(plan, programs, empty, cache, stderr.print)
     result = document(rows, found)
     Console().print(_table(result))
     if json_file is not None:

@@ -4,6 +4,7 @@ import doctest
 from types import ModuleType
 
 from faults import injector
+from faults import options
 from faults import parity
 from faults import points
 from faults import processes
@@ -13,7 +14,7 @@ from faults import report
 from faults import services
 import pytest
 
-_MODULES = [injector, parity, points, processes, recorded, replayed, report, services]
+_MODULES = [injector, options, parity, points, processes, recorded, replayed, report, services]
 
 
 @pytest.mark.parametrize("module", _MODULES, ids=lambda module: module.__name__)

@@ -7,7 +7,6 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
-import threading
 
 from faults.processes import descendants
 from faults.processes import process
@@ -15,15 +14,7 @@ from faults.services import Supervisor
 import pytest
 
 from fraudstream.stack.process import Process
-
-
-def await_that(condition: Callable[[], object]) -> None:
-    waiting = threading.Event()
-    for _ in range(2_000):
-        if condition():
-            return
-        waiting.wait(0.01)
-    raise AssertionError("not so after 20 s")
+from unit.benchmarks.awaiting import await_that
 
 
 def test_a_child_of_a_child_is_a_descendant_and_is_gone_when_it_is_killed() -> None:

@@ -2,11 +2,9 @@
 
 import itertools
 from pathlib import Path
-import time
 
 from faults.campaign import CampaignFailed
 from faults.points import DURING_SWAP
-from faults.processes import Running
 from faults.processes import descendants
 from faults.recorded import kill_job
 from faults.recorded import kill_points
@@ -20,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fraudstream.stack.process import Process
+from unit.benchmarks.awaiting import await_that
 
 
 def _batch(progress: Path, number: int, *, is_done: bool, **ends: dict[str, int]) -> None:
@@ -70,18 +69,11 @@ def test_the_job_is_killed_with_all_that_it_has_started_and_not_started_again(
         tree = ["sh", "-c", "setsid sleep 600 & sleep 600"]
         supervisor.keep(JOB, lambda number: Process("the job", tree, tmp_path / f"{number}.log"))
         job = supervisor.running(JOB)
-        children = _children(job.pid, 2)
+        await_that(lambda: [each.name for each in descendants(job.pid)].count("sleep") == 2)
+        children = descendants(job.pid)
         kill_job(supervisor)
         assert all(child.is_gone for child in children)
         assert not job.running
         assert supervisor.starts(JOB) == 1
     finally:
         supervisor.stop()
-
-
-def _children(pid: int, count: int) -> list[Running]:
-    deadline = time.monotonic() + 30
-    while len([each for each in descendants(pid) if each.name == "sleep"]) < count:
-        assert time.monotonic() < deadline, "the children did not start"
-        time.sleep(0.01)
-    return descendants(pid)
