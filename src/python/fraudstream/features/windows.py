@@ -296,6 +296,47 @@ def replay(
     float64, shape (n, features)
         In the order of `transactions`. A duplicate has the features of its first copy.
     """
+    found = replayed(feature_set, transactions, labels, threads, advance)
+    return assemble(feature_set, found.columns).take(found.copy_of, axis=0)
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The features of a whole topic, before they are a matrix, which would be as much again.
+
+    Attributes
+    ----------
+    feature_set
+        Which features.
+    columns
+        By name, of the first copies.
+    copy_of
+        ``int64``, for each row of the topic, the place of its first copy in `columns`.
+    """
+
+    feature_set: FeatureSet
+    columns: dict[str, Float64]
+    copy_of: Int64
+
+    def rows(self, rows: Int64) -> Float64:
+        """Return the features of some rows of the topic, as `replay` has them."""
+        first = self.copy_of.take(rows)
+        return assemble(
+            self.feature_set, {name: column.take(first) for name, column in self.columns.items()}
+        )
+
+
+def replayed(
+    feature_set: FeatureSet,
+    transactions: pa.Table,
+    labels: pa.Table,
+    threads: int = 1,
+    advance: Callable[[float], None] = lambda share: None,
+) -> Replayed:
+    """Compute the features of a whole topic, for who needs some rows of it at a time.
+
+    See `replay`.
+    """
     values = transaction_values(transactions)
     time_us = transactions["event_time_us"].to_numpy()
     partition = transactions["partition"].to_numpy()
@@ -327,4 +368,4 @@ def replay(
             )
         histories.append(Whole(feature_set.over(key), moments, labels))
     columns = features_throughout(histories, feature_set.most_events, threads, advance)
-    return assemble(feature_set, columns).take(copy_of, axis=0)
+    return Replayed(feature_set, columns, copy_of)

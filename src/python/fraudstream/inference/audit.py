@@ -42,7 +42,8 @@ from fraudstream.model.bundle import CHAMPION
 #: 32-bit arithmetic in another order of rows.
 SAME_SCORE = 1e-6
 
-_KEY = ["card_id", "transaction_id"]
+_NAMED = ["card_id", "transaction_id"]
+_KEY = ["number"]
 _PLACE = ["topic", "partition", "offset"]
 
 
@@ -145,6 +146,50 @@ class Results:
     topics: tuple[str, str, str] = ("scores", "predicted", "dead-letters")
 
 
+class Keys:
+    """Numbers transactions, by card and id, alike in several tables.
+
+    Names of millions of transactions would be as many objects of Python, several times over.
+
+    Parameters
+    ----------
+    tables
+        With ``card_id`` and ``transaction_id``.
+
+    Attributes
+    ----------
+    numbers
+        One array a table, ``int64``: equal where both are equal, and only there.
+
+    Examples
+    --------
+    >>> some = pa.table({"card_id": ["c", "c"], "transaction_id": ["t", "u"]})
+    >>> keys = Keys(some, some[1:])
+    >>> [numbers.tolist() for numbers in keys.numbers], keys.name(1)
+    ([[0, 1], [1]], 'c/u')
+    """
+
+    def __init__(self, *tables: pa.Table) -> None:
+        encoded = [
+            pa.chunked_array(
+                [chunk for table in tables for chunk in table[name].cast(pa.string()).chunks],
+                pa.string(),
+            )
+            .dictionary_encode()
+            .combine_chunks()
+            for name in _NAMED
+        ]
+        self._cards, self._transactions = (column.dictionary for column in encoded)
+        cards, transactions = (column.indices.to_numpy().astype(np.int64) for column in encoded)
+        numbers = cards * len(self._transactions) + transactions
+        self.numbers = np.split(numbers, np.cumsum([len(table) for table in tables])[:-1])
+
+    def name(self, number: int) -> str:
+        """Return ``card/transaction``."""
+        card, transaction = divmod(int(number), len(self._transactions))
+        return f"{self._cards[card]}/{self._transactions[transaction]}"
+
+
 def audit(topic: str, transactions: pa.Table, refused: pa.Table, results: Results) -> Audit:
     """Hold results against what they are results of.
 
@@ -171,31 +216,37 @@ def audit(topic: str, transactions: pa.Table, refused: pa.Table, results: Result
     ([('foreign', 'c/u')], 1)
     """
     scores_topic, alerts_topic, letters_topic = results.topics
-    records = transactions.select([*_KEY, "partition", "offset"]).to_pandas()
+    keys = Keys(transactions, results.scores, results.alerts)
+    numbers, of_scores, of_alerts = keys.numbers
+    records = transactions.select(["partition", "offset"]).to_pandas().assign(number=numbers)
     records = records.sort_values(["partition", "offset"], kind="stable")
     first = records.drop_duplicates(_KEY)
-    every = _told(results.scores)
+    every = _told(results.scores, of_scores)
     scored, in_shadow = (every[every["role"] == role] for role in (CHAMPION, CHALLENGER))
-    every_alert = _told(results.alerts)
+    every_alert = _told(results.alerts, of_alerts)
     flagged = every_alert[every_alert["role"] == CHAMPION]
     should_be_flagged = scored[scored["is_alert"].astype(bool)]
     letters = results.dead_letters.select(_PLACE).to_pandas()
     bad = refused.select(_PLACE).to_pandas()
 
     findings = [
-        *_repeated(scored, scores_topic),
-        *_repeated(flagged, alerts_topic),
-        *_repeated(in_shadow, scores_topic, "by a challenger, "),
-        *_foreign(in_shadow, first, scores_topic, "no such transaction, by a challenger"),
+        *_repeated(keys, scored, scores_topic),
+        *_repeated(keys, flagged, alerts_topic),
+        *_repeated(keys, in_shadow, scores_topic, "by a challenger, "),
+        *_foreign(keys, in_shadow, first, scores_topic, "no such transaction, by a challenger"),
         *[
-            Finding("foreign", alerts_topic, _name(row), "by a challenger")
+            Finding("foreign", alerts_topic, keys.name(row.number), "by a challenger")
             for row in every_alert[every_alert["role"] != CHAMPION].itertuples()
         ],
-        *_foreign(scored, first, scores_topic, "no such transaction"),
-        *_foreign(flagged, should_be_flagged, alerts_topic, "no score says that it is an alert"),
-        *_unlike(flagged, should_be_flagged, alerts_topic),
+        *_foreign(keys, scored, first, scores_topic, "no such transaction"),
+        *_foreign(
+            keys, flagged, should_be_flagged, alerts_topic, "no score says that it is an alert"
+        ),
+        *_unlike(keys, flagged, should_be_flagged, alerts_topic),
         *[
-            Finding("missing", alerts_topic, _name(row), "its score says that it is an alert")
+            Finding(
+                "missing", alerts_topic, keys.name(row.number), "its score says that it is an alert"
+            )
             for row in _without(should_be_flagged.drop_duplicates(_KEY), flagged)
         ],
         *[
@@ -213,7 +264,11 @@ def audit(topic: str, transactions: pa.Table, refused: pa.Table, results: Result
     pending: list[Finding] = []
     open_ones = [
         *(
-            (topic, row, Finding("missing", scores_topic, _name(row), f"offset {row.offset}"))
+            (
+                topic,
+                row,
+                Finding("missing", scores_topic, keys.name(row.number), f"offset {row.offset}"),
+            )
             for row in _without(first, scored)
         ),
         *(
@@ -254,39 +309,48 @@ def differing(
     """
     served = scores["score"].to_numpy()
     rows = np.flatnonzero(np.abs(served - replayed) > tolerance)
-    some = scores.select(_KEY).take(pa.array(rows)).to_pandas()
+    some = scores.select(_NAMED).take(pa.array(rows)).to_pandas()
     return [
-        Finding("differing", topic, _name(row), f"served {served[at]!r}, a replay {replayed[at]!r}")
+        Finding(
+            "differing",
+            topic,
+            f"{row.card_id}/{row.transaction_id}",
+            f"served {served[at]!r}, a replay {replayed[at]!r}",
+        )
         for row, at in zip(some.itertuples(), rows.tolist(), strict=True)
     ]
 
 
-def _told(predictions: pa.Table) -> pd.DataFrame:
-    return predictions.select([*_KEY, "score", "model_digest", "is_alert", "role"]).to_pandas()
+def _told(predictions: pa.Table, numbers: npt.NDArray[np.int64]) -> pd.DataFrame:
+    told = predictions.select(["score", "model_digest", "is_alert", "role"]).to_pandas()
+    # Whether they came as categories or as strings: those of two topics are to be compared.
+    return told.astype({"model_digest": object, "role": object}).assign(number=numbers)
 
 
-def _repeated(told: pd.DataFrame, topic: str, whose: str = "") -> list[Finding]:
+def _repeated(keys: Keys, told: pd.DataFrame, topic: str, whose: str = "") -> list[Finding]:
     again = told[told.duplicated(_KEY, keep=False)]
     found = []
-    for (card, transaction), rows in again.groupby(_KEY, sort=False):
+    for number, rows in again.groupby("number", sort=False):
         versions = rows.drop_duplicates(["score", "model_digest"])
         scores = " and ".join(
             f"{row.score!r} by {row.model_digest[:12]}" for row in versions.itertuples()
         )
         kind = "duplicate" if len(versions) == 1 else "conflicting"
         detail = f"{whose}{len(rows)} times: {scores}"
-        found.append(Finding(kind, topic, f"{card}/{transaction}", detail))
+        found.append(Finding(kind, topic, keys.name(number), detail))
     return found
 
 
-def _foreign(told: pd.DataFrame, known: pd.DataFrame, topic: str, why: str) -> list[Finding]:
+def _foreign(
+    keys: Keys, told: pd.DataFrame, known: pd.DataFrame, topic: str, why: str
+) -> list[Finding]:
     return [
-        Finding("foreign", topic, _name(row), why)
+        Finding("foreign", topic, keys.name(row.number), why)
         for row in _without(told.drop_duplicates(_KEY), known)
     ]
 
 
-def _unlike(flagged: pd.DataFrame, scored: pd.DataFrame, topic: str) -> list[Finding]:
+def _unlike(keys: Keys, flagged: pd.DataFrame, scored: pd.DataFrame, topic: str) -> list[Finding]:
     """Name the alerts that do not say what the score says."""
     both = flagged.drop_duplicates(_KEY).merge(
         scored.drop_duplicates(_KEY), on=_KEY, suffixes=("", "_of_score")
@@ -299,7 +363,7 @@ def _unlike(flagged: pd.DataFrame, scored: pd.DataFrame, topic: str) -> list[Fin
         Finding(
             "conflicting",
             topic,
-            _name(row),
+            keys.name(row.number),
             f"{row.score!r} by {row.model_digest[:12]}, its score says {row.score_of_score!r} "
             f"by {row.model_digest_of_score[:12]}",
         )
@@ -329,10 +393,6 @@ def _counted(rows: pd.DataFrame, by: Sequence[str]) -> Iterable[Any]:
     """Return what occurs more than once, with its `count`."""
     counts = rows.groupby(list(by), sort=False).size().reset_index(name="count")
     return counts[counts["count"] > 1].itertuples()
-
-
-def _name(row: Any) -> str:
-    return f"{row.card_id}/{row.transaction_id}"
 
 
 def _place(row: Any) -> str:

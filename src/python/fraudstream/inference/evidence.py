@@ -1,17 +1,21 @@
 """What an audit holds against each other: the topics as they are, and scores computed again."""
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 
 from fraudstream.features.definitions import FeatureSet
-from fraudstream.features.windows import replay
+from fraudstream.features.windows import replayed
 from fraudstream.inference.audit import Audit
 from fraudstream.inference.audit import Finding
+from fraudstream.inference.audit import Keys
 from fraudstream.inference.audit import Results
 from fraudstream.inference.audit import audit
 from fraudstream.kafka.reading import Span
@@ -23,6 +27,7 @@ from fraudstream.kafka.tables import read_topic
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 from fraudstream.model.bundle import Bundle
+from fraudstream.schema.decoding import Decoded
 from fraudstream.schema.decoding import decode_labels
 from fraudstream.schema.decoding import decode_predictions
 from fraudstream.schema.decoding import decode_transactions
@@ -32,7 +37,10 @@ from fraudstream.schema.validation import validator
 #: Given what is read and how much there is of it, shows how far it is.
 Progress = Callable[[str, float], AbstractContextManager[Callable[[float], None]]]
 
-_KEY = ["card_id", "transaction_id"]
+# Of a score or an alert: the rest of it fills memory. What is the same in many is kept once.
+_OWN = ["card_id", "transaction_id", "score", "is_alert"]
+_SHARED = ["role", "feature_set", "model_version", "model_digest"]
+_ROWS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -101,8 +109,8 @@ def gather(cluster: Cluster, topics: Topics, progress: Progress) -> Evidence:
         topics=topics,
         transactions=whole(topics.transactions, decode_transactions, every_offset=False),
         labels=whole(topics.labels, decode_labels, every_offset=False),
-        scores=whole(topics.scores, decode_predictions, every_offset=False),
-        predicted=whole(topics.predicted, decode_predictions, every_offset=False),
+        scores=whole(topics.scores, _decode_results, every_offset=False),
+        predicted=whole(topics.predicted, _decode_results, every_offset=False),
         dead_letters=_dead_letters(cluster, topics.dead_letters, within[topics.dead_letters]),
     )
 
@@ -129,21 +137,30 @@ def scored_again(
         One for each row of `evidence.scores`; NaN where it is foreign, of other features, or of a
         model that cannot be had.
     """
-    records = evidence.transactions.columns
-    features = replay(feature_set, records, evidence.labels.columns)
-    served = evidence.scores.columns
-    told = served.select([*_KEY, "feature_set", "model_version", "model_digest"]).to_pandas()
-    known = records.select(_KEY).to_pandas().assign(row=np.arange(len(records)))
-    row = told.merge(known.drop_duplicates(_KEY), on=_KEY, how="left")["row"].to_numpy()
+    records, served = evidence.transactions.columns, evidence.scores.columns
+    found = replayed(feature_set, records, evidence.labels.columns)
+    of_records, of_served = Keys(records, served).numbers
+    row = pd.Series(np.arange(len(records)), index=of_records)
+    row = row[~row.index.duplicated()].reindex(of_served).to_numpy(dtype=np.float64)
+    told = served.select(_SHARED).to_pandas()
     again = np.full(len(told), np.nan)
     comparable = ~np.isnan(row) & (told["feature_set"] == feature_set.identity).to_numpy()
-    of_model = told[comparable].groupby(["model_version", "model_digest"])
+    of_model = told[comparable].groupby(["model_version", "model_digest"], observed=True)
     for (version, digest), rows in of_model.indices.items():
         bundle = model(str(version), str(digest))
         if bundle is not None:
             places = np.flatnonzero(comparable)[rows]
-            again[places] = bundle.score(features[row[places].astype(np.int64)])
+            for some in np.split(places, range(_ROWS_AT_ONCE, len(places), _ROWS_AT_ONCE)):
+                again[some] = bundle.score(found.rows(row[some].astype(np.int64)))
     return again
+
+
+def _decode_results(values: Sequence[bytes | None], appended_ms: npt.NDArray[np.int64]) -> Decoded:
+    decoded = decode_predictions(values, appended_ms)
+    columns = decoded.columns.select(_OWN)
+    for name in _SHARED:
+        columns = columns.append_column(name, decoded.columns[name].dictionary_encode())
+    return replace(decoded, columns=columns)
 
 
 def _dead_letters(cluster: Cluster, topic: str, within: list[Span]) -> pa.Table:
