@@ -1,12 +1,19 @@
 """The app says in one line why the stream ended, and teaches with --help."""
 
+from types import SimpleNamespace
+
 import click
 from click.testing import CliRunner
+from py4j.protocol import Py4JError  # pants: no-infer-dep (it comes with Spark)
+from py4j.protocol import Py4JJavaError  # pants: no-infer-dep
+from py4j.protocol import Py4JNetworkError  # pants: no-infer-dep
 import pytest
 
 from fraudstream.inference import main
+from fraudstream.inference.main import StreamFailed
 from fraudstream.inference.main import inference
 from fraudstream.kafka.security import Untranslatable
+from fraudstream.kafka.topics import BrokerUnreachable
 
 OF_A_WORKER = """\
 An exception was raised by the Python Proxy. Return Message: Traceback (most recent call last):
@@ -74,3 +81,54 @@ def test_client_properties_that_spark_cannot_be_told_are_refused_before_anything
     told = ["run", f"--checkpoint={tmp_path}", f"--kafka-config={properties}"]
     with pytest.raises(Untranslatable, match=r"ssl\.engine\.location cannot be told to Spark"):
         inference.main(told, standalone_mode=False)
+
+
+class Spark:
+    """A session, of which stopping it is all that is asked."""
+
+    def __init__(self, failure=None):
+        self.failure = failure
+        self.stops = 0
+
+    def stop(self):
+        self.stops += 1
+        if self.failure is not None:
+            raise self.failure
+
+
+def use(spark, failure):
+    with main._stopped_after(spark):
+        if failure is not None:
+            raise failure
+
+
+@pytest.mark.parametrize(
+    ("asking", "stopping"),
+    [
+        (Py4JError("An error occurred while calling o54.isActive"), ConnectionRefusedError(111)),
+        (Py4JNetworkError("Answer from Java side is empty"), None),
+        (ConnectionResetError(104), None),
+        (None, ConnectionRefusedError(111)),
+    ],
+)
+def test_a_jvm_that_is_gone_is_told_in_one_line(asking, stopping):
+    spark = Spark(stopping)
+    with pytest.raises(StreamFailed, match="Spark's JVM is gone; was it killed"):
+        use(spark, asking)
+    assert spark.stops == 1
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        StreamFailed("bad rows"),
+        Py4JJavaError("told by Java", SimpleNamespace(_target_id="o7")),
+        BrokerUnreachable("away"),
+    ],
+)
+def test_what_has_another_reason_is_told_as_it_is(failure):
+    spark = Spark()
+    with pytest.raises(type(failure)) as told:
+        use(spark, failure)
+    assert told.value is failure
+    assert spark.stops == 1

@@ -1,5 +1,7 @@
 """The command line of the inference app."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 import os
 from pathlib import Path
@@ -245,14 +247,38 @@ def run_stream(
         # Spark and its workers need no registry.
         with credentials_withheld():
             spark = session(master, cache or default_cache(), tasks, worker_timeout, os.environ)
-        try:
+        with _stopped_after(spark):
             if not str(spark.sparkContext.master).startswith("local"):
                 require_executors(spark, None if server else checkpoint, executor_timeout, stop)
             if stop.is_set():
                 return
             _serve(spark, settings, models, sink, metrics, stop, bool(losses), debug)
+
+
+@contextmanager
+def _stopped_after(spark: "SparkSession") -> Iterator[None]:
+    """Stop Spark after the block.
+
+    Raises
+    ------
+    StreamFailed
+        If its JVM is gone: whatever is asked of Spark then fails, and so does stopping it.
+    """
+    from py4j.protocol import Py4JError  # pants: no-infer-dep (it comes with Spark)
+    from py4j.protocol import Py4JJavaError  # pants: no-infer-dep
+
+    try:
+        try:
+            yield
         finally:
             spark.stop()
+    except Py4JJavaError:
+        # Java answers.
+        raise
+    except (Py4JError, ConnectionRefusedError, ConnectionResetError) as error:
+        raise StreamFailed(
+            "the stream ended: Spark's JVM is gone; was it killed, or out of memory?"
+        ) from error
 
 
 def _serve(
