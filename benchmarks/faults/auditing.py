@@ -177,6 +177,9 @@ def log_in(stack: Stack) -> None:
     # The only way in that MLflow's client has.
     for name, value in read_credentials(stack.credentials("trainer")).items():
         os.environ[f"MLFLOW_TRACKING_{name.upper()}"] = value
+    # Who is told that there is no answer tries again itself, when there may be one.
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "20"
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 

@@ -23,6 +23,7 @@ from faults.flow import Flow
 from faults.injector import Injector
 from faults.injector import Outcome
 from faults.models import Champions
+from faults.models import FeatureRows
 from faults.models import sample
 from faults.services import PARTITIONS
 from faults.services import TOPICS
@@ -42,6 +43,8 @@ _DRAINED_S = 300.0
 # The longest that the injector may say nothing; publishing a champion is its longest step.
 _SILENCE_S = 120.0
 _LOOK_S = 0.5
+# So many rows of features tell what traffic is like.
+_TELLING_ROWS = 1_000
 _STOP_S = 700.0
 
 
@@ -137,11 +140,11 @@ def campaign(
         say("starting the stack")
         stack = over.enter_context(running(folder, cache, programs.mlflow, programs.minio))
         log_in(stack)
-        features = sample(plan.seed, plan.cards, time.time_ns() // 1000)
-        champions = Champions(registry(stack), features, plan.seed)
-        champions.publish_good()
         flow = Flow(stack.cluster, TOPICS.scores, PARTITIONS)
         over.callback(flow.stop)
+        at_first = sample(plan.seed, plan.cards, plan.rate, time.time_ns() // 1000)
+        champions = Champions(registry(stack), lambda: _latest(flow, at_first), plan.seed)
+        champions.publish_good()
         stack.start_job()
 
         say("a load without faults, to prove the audit on")
@@ -168,6 +171,12 @@ def campaign(
         _require_whole(audited, events)
         served = bad_models_served(stack.cluster, champions.bad)
         return Found(events, injector.outcomes, audited, served, flow.a_second)
+
+
+def _latest(flow: Flow, at_first: FeatureRows) -> FeatureRows:
+    """Return what a model is made on: the stream refuses one that does not fit the traffic."""
+    served = flow.features()
+    return served if len(served) >= _TELLING_ROWS else at_first
 
 
 def _inject(injector: Injector, load: "_Load", seconds: float) -> None:

@@ -1,6 +1,7 @@
 """Whether scores flow: what a reader of committed records sees, as it comes."""
 
 from collections import Counter
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -12,8 +13,11 @@ from confluent_kafka import Consumer
 from confluent_kafka import Message
 from confluent_kafka import TopicPartition
 from faults.load import LAST
+import numpy as np
+import numpy.typing as npt
 import orjson
 
+from fraudstream.features.sets import DEFAULT
 from fraudstream.kafka.topics import Cluster
 from fraudstream.schema.timestamps import to_us
 
@@ -22,6 +26,10 @@ _WAIT_S = 0.1
 _PROBE_S = 0.05
 # Of what comes at once, so many tell how far the stream has come: one in twenty is late.
 _LOOKED_AT = 10
+# So many scores that came with their features, one in a hundred.
+_KEPT = 3_000
+# Of a score that is written without its features.
+_WITHOUT = b'"features":null'
 
 
 class NoScores(TimeoutError):
@@ -43,6 +51,7 @@ class Flow:
         self.a_second: Counter[int] = Counter()
         self.versions: set[str] = set()
         self._last: set[str] = set()
+        self._features: deque[list[float | None]] = deque(maxlen=_KEPT)
         self._reached_ms = 0
         self._appended_ms = 0
         self._over = threading.Event()
@@ -105,6 +114,13 @@ class Flow:
                 raise NoScores(f"these were not scored: {sorted(wanted - self._last)}")
             time.sleep(_PROBE_S)
 
+    def features(self) -> npt.NDArray[np.float64]:
+        """Return features of the latest transactions, as they were served, shape (n, features).
+
+        Few scores have them; those of some minutes are kept.
+        """
+        return np.array(list(self._features), dtype=np.float64)
+
     def stop(self) -> None:
         """Read no more."""
         self._over.set()
@@ -127,6 +143,9 @@ class Flow:
             value = message.value() or b""
             if value.startswith(b'{"transaction_id":"' + LAST.encode()):
                 self._last.add(orjson.loads(value)["transaction_id"])
+            if _WITHOUT not in value:
+                served = orjson.loads(value)["features"]
+                self._features.append([served[name] for name in DEFAULT.names])
         for message in messages[-_LOOKED_AT:]:
             score = orjson.loads(message.value() or b"")
             self.versions.add(score["model_version"])

@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field
+import itertools
 import random
 import signal
 import threading
@@ -26,6 +28,9 @@ from faults.services import OBJECT_STORE
 from faults.services import Stack
 from faults.volume import Volume
 
+from fraudstream.trainer.registry import RegistryRefused
+from fraudstream.trainer.registry import RegistryUnreachable
+
 DRIVER, WORKER, JVM = "driver", "python_worker", "jvm"
 STATE_STORE, ZOMBIE, BROKER_RESTART = "state_store", "zombie", "broker_restart"
 DISK_FULL, BAD_MODEL = "disk_full", "bad_model"
@@ -45,6 +50,11 @@ RANDOM = (
 #: All kinds.
 KINDS = (*RANDOM, STATE_STORE, BAD_MODEL)
 
+#: Who is killed at a point of the workers, in turns. What a worker takes with it is back soonest.
+_AT_POINTS = (WORKER, DRIVER, WORKER, JVM)
+
+_CHAMPION_EVERY_S = 60.0
+_AGAIN_S = 1.0
 _PROBE_S = 0.02
 _SEEN_S = 60.0
 _RECOVERED_S = 180.0
@@ -100,7 +110,7 @@ class Outcome:
 def deck(kinds: Sequence[str], draw: random.Random) -> Iterator[Fault]:
     """Yield faults without end: in each round every kind and every point once, in any order.
 
-    Who is killed at a point changes from round to round.
+    Who is killed at a point changes from round to round; every other time it is the worker.
 
     Examples
     --------
@@ -113,7 +123,7 @@ def deck(kinds: Sequence[str], draw: random.Random) -> Iterator[Fault]:
         number += 1
         faults = [Fault(kind) for kind in RANDOM if kind in kinds]
         for place, point in enumerate(POINTS):
-            victims: Sequence[str] = [kind for kind in (WORKER, DRIVER, JVM) if kind in kinds]
+            victims: Sequence[str] = [kind for kind in _AT_POINTS if kind in kinds]
             if point == DURING_SWAP:
                 victims = [kind for kind in victims if kind != WORKER]
             if point == DURING_STATE_WRITE:
@@ -126,12 +136,12 @@ def deck(kinds: Sequence[str], draw: random.Random) -> Iterator[Fault]:
 
 @dataclass
 class Injector:
-    """Does harm until told to stop.
+    """Does harm until told to stop, and publishes champions meanwhile.
 
     Attributes
     ----------
     beat
-        When it was last known to be alive, by the monotonic clock.
+        When the thread that does harm was last known to be alive, by the monotonic clock.
     outcomes
         Of all faults so far, bad champions among them.
     """
@@ -155,20 +165,41 @@ class Injector:
         NoScores
             If the stream does not recover from one.
         """
+        with ThreadPoolExecutor(1, "champions") as beside:
+            promoting = beside.submit(self._promote, stop)
+            try:
+                for fault in deck(self.kinds, self.draw):
+                    self._alive()
+                    if promoting.done() or stop.wait(self.draw.uniform(*self.pause_s)):
+                        break
+                    self._note(fault, self._strike(fault))
+            finally:
+                stop.set()
+            promoting.result()
+
+    def _promote(self, stop: threading.Event) -> None:
+        """Publish a champion each minute, every other one unfit, until `stop` is set."""
         publish_s = time.monotonic()
-        is_bad = False
-        for fault in deck(self.kinds, self.draw):
-            self._alive()
-            if stop.wait(self.draw.uniform(*self.pause_s)):
+        for is_bad in itertools.cycle((BAD_MODEL in self.kinds, False)):
+            if stop.wait(max(publish_s - time.monotonic(), 0.0)):
                 return
-            if time.monotonic() >= publish_s:
-                publish_s += 60.0
-                is_bad = not is_bad
-                if is_bad and BAD_MODEL in self.kinds:
-                    self._note(Fault(BAD_MODEL), self._bad_model)
-                else:
-                    self.champions.publish_good()
-            self._note(fault, self._strike(fault))
+            publish_s += _CHAMPION_EVERY_S
+            if is_bad:
+                self._note(Fault(BAD_MODEL), lambda fault: self._bad_model(stop))
+            else:
+                self._published(self.champions.publish_good, stop)
+
+    def _published(self, publish: Callable[[], str], stop: threading.Event) -> str | None:
+        """Return the version of a champion; ``None`` if there was to be no more.
+
+        Where MLflow or the object store is killed meanwhile, it is tried again.
+        """
+        while True:
+            try:
+                return publish()
+            except (RegistryRefused, RegistryUnreachable):
+                if stop.wait(_AGAIN_S):
+                    return None
 
     def _note(self, fault: Fault, strike: Callable[[Fault], tuple[str, int | None]]) -> None:
         at = time.time()
@@ -206,7 +237,7 @@ class Injector:
         traps.set(point)
         try:
             if point == DURING_SWAP:
-                self.champions.publish_good()
+                self._publish_to_be_caught()
             self._until(lambda: traps.caught(point) is not None, f"nobody came to {point}")
             caught = process(traps.caught(point) or 0)
             if caught is None:
@@ -217,6 +248,12 @@ class Injector:
             return self._kill(fault.kind, victim, lambda: traps.clear(point))
         finally:
             traps.clear(point)
+
+    def _publish_to_be_caught(self) -> None:
+        try:
+            self.champions.publish_good()
+        except (RegistryRefused, RegistryUnreachable) as error:
+            raise NotSeen(f"no champion could be published: {error}") from error
 
     def _kill(
         self, kind: str, victim: Running, then: Callable[[], None] = lambda: None
@@ -276,14 +313,16 @@ class Injector:
             self.volume.empty()
         return "no space was left on the job's disk", _now_ms()
 
-    def _bad_model(self, fault: Fault) -> tuple[str, int | None]:
+    def _bad_model(self, stop: threading.Event) -> tuple[str, int | None]:
         log = self.stack.job_log()
-        version = self.champions.publish_bad()
+        version = self._published(self.champions.publish_bad, stop)
         told = f'"version": "{version}"'
-        self._until(
-            lambda: any("refused" in line and told in line for line in log.new().splitlines()),
-            f"version {version} was not refused",
-        )
+
+        def is_refused() -> bool:
+            return any("refused" in line and told in line for line in log.new().splitlines())
+
+        if version is None or not _awaited(is_refused, _CHAMPION_EVERY_S, stop.is_set):
+            raise NotSeen(f"version {version} was not refused")
         return f"version {version} refused: {self.champions.bad[version]}", None
 
     # --- who and what -----------------------------------------------------------------------------
@@ -314,15 +353,25 @@ class Injector:
         return found
 
     def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
-        deadline = time.monotonic() + _SEEN_S
-        while not condition():
-            if time.monotonic() > deadline:
-                raise NotSeen(otherwise)
+        def goes_on() -> bool:
             self._alive()
-            time.sleep(_PROBE_S)
+            return False
+
+        if not _awaited(condition, _SEEN_S, goes_on):
+            raise NotSeen(otherwise)
 
     def _alive(self) -> None:
         self.beat = time.monotonic()
+
+
+def _awaited(condition: Callable[[], bool], within_s: float, is_over: Callable[[], bool]) -> bool:
+    """Return whether a condition holds in time, and before there is no more waiting for it."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if is_over() or time.monotonic() > deadline:
+            return False
+        time.sleep(_PROBE_S)
+    return True
 
 
 def counts(outcomes: Sequence[Outcome]) -> tuple[Counter[str], Counter[str]]:

@@ -112,7 +112,8 @@ def _tell(outcome: Outcome) -> None:
     recovery = (
         "" if outcome.recovery_s is None else f", scores again after {outcome.recovery_s:.1f} s"
     )
-    stderr.print(f"{outcome.fault}: {outcome.effect or 'nothing was seen of it'}{recovery}")
+    told = f"{outcome.fault}: {outcome.effect or 'nothing was seen of it'}{recovery}"
+    stderr.print(told, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Champions: untrained networks that pass every check, and ones that must never serve."""
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -7,6 +8,7 @@ import itertools
 from pathlib import Path
 import shutil
 import tempfile
+import threading
 
 from faults.load import Load
 import numpy as np
@@ -36,21 +38,49 @@ from fraudstream.trainer.registry import Registry
 DEFECTS = ("golden rows", "constant", "nan", "feature set", "digest")
 
 _SAMPLE = 3_000
+_HISTORY = 50_000
+_TICK = 50
+_HOUR_US = 3_600_000_000
 _ALERTS = 0.02
-_FeatureRows = npt.NDArray[np.float64]
+#: Shape (n, features).
+FeatureRows = npt.NDArray[np.float64]
 
 
-def sample(seed: int, cards: int, now_us: int) -> _FeatureRows:
-    """Return features of a load such as the stream will see; for models to be made on."""
-    load = Load(seed, cards, "sample")
-    values = [m.value for m in load.draw(_SAMPLE, now_us) if m.kind in ("transactions", "late")]
-    decoded = decode_transactions([*values], np.full(len(values), now_us // 1000)).columns
+def sample(seed: int, cards: int, rate: float, now_us: int) -> FeatureRows:
+    """Return features such as the stream will see; for models to be made on.
+
+    They are of an hour of the load, of fewer cards, each of which pays as often: a network that was
+    made on cards without a past takes almost every one with a past for a fraud.
+
+    Parameters
+    ----------
+    seed, cards, rate
+        Of the load.
+    now_us
+        When the hour ends.
+
+    Returns
+    -------
+    float64, shape (n, features)
+        In the order of time.
+    """
+    load = Load(seed, max(round(cards * _HISTORY / (rate * 3600)), 10), "sample")
+    ticks_us = range(now_us - _HOUR_US, now_us, _HOUR_US * _TICK // _HISTORY)
+    drawn = [
+        (message.value, at_us // 1000)
+        for at_us in ticks_us
+        for message in load.draw(_TICK, at_us)
+        if message.kind in ("transactions", "late")
+    ]
+    values, appended_ms = zip(*drawn, strict=True)
     none = np.zeros(0, np.int64)
-    return replay(
+    features = replay(
         DEFAULT,
-        _placed(decoded),
+        _placed(decode_transactions(values, np.array(appended_ms)).columns),
         _placed(decode_labels([], none).columns),
     )
+    some = np.random.default_rng(seed).choice(len(features), _SAMPLE, replace=False)
+    return features[np.sort(some)]
 
 
 def _placed(columns: pa.Table) -> pa.Table:
@@ -59,7 +89,7 @@ def _placed(columns: pa.Table) -> pa.Table:
     return columns.append_column("partition", zeros).append_column("offset", offsets)
 
 
-def write_model(folder: Path, features: _FeatureRows, seed: int, defect: str = "") -> None:
+def write_model(folder: Path, features: FeatureRows, seed: int, defect: str = "") -> None:
     """Write the bundle of an untrained network, in which something may be wrong.
 
     Parameters
@@ -113,14 +143,14 @@ def write_model(folder: Path, features: _FeatureRows, seed: int, defect: str = "
 
 
 class Champions:
-    """Makes one champion after another.
+    """Makes one champion after another, for threads that ask for them.
 
     Parameters
     ----------
     registry
         Where they are registered and promoted.
     features
-        See `sample`.
+        Gives what the next one is made on: see `sample`.
     seed
         Of the first network.
 
@@ -132,10 +162,12 @@ class Champions:
         Versions of the good ones.
     """
 
-    def __init__(self, registry: Registry, features: _FeatureRows, seed: int) -> None:
+    def __init__(self, registry: Registry, features: Callable[[], FeatureRows], seed: int) -> None:
         self._registry = registry
         self._features = features
         self._seeds = itertools.count(seed)
+        # One is made at a time, whoever asks for it.
+        self._lock = threading.Lock()
         self._defects: Iterator[str] = itertools.cycle(DEFECTS)
         self.bad: dict[str, str] = {}
         self.good: list[str] = []
@@ -151,14 +183,14 @@ class Champions:
         return self._publish(next(self._defects))
 
     def _publish(self, defect: str) -> str:
-        seed = next(self._seeds)
-        with tempfile.TemporaryDirectory(prefix="fraudstream-") as scratch:
+        with self._lock, tempfile.TemporaryDirectory(prefix="fraudstream-") as scratch:
+            seed, features = next(self._seeds), self._features()
             good, logged = Path(scratch) / "good", Path(scratch) / "logged"
             pictures = Path(scratch) / "pictures"
             pictures.mkdir()
-            write_model(good, self._features, seed)
+            write_model(good, features, seed)
             if defect:
-                write_model(logged, self._features, seed, defect)
+                write_model(logged, features, seed, defect)
             else:
                 shutil.copytree(good, logged)
             bundle: Bundle = load_bundle(good)

@@ -277,7 +277,7 @@ def _publish(stack: Stack, seed: int) -> None:
     """Make a champion on what is in the topics."""
     features = history(stack.cluster, TOPICS, DEFAULT).features
     some = np.random.default_rng(seed).permutation(len(features))[:_MODELLED_ROWS]
-    Champions(registry(stack), features[np.sort(some)], seed).publish_good()
+    Champions(registry(stack), lambda: features[np.sort(some)], seed).publish_good()
 
 
 def _await_reached(stack: Stack, job: Process, ends: Ends) -> None:

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from typing import cast
 
 from confluent_kafka import Message
 from faults.flow import Flow
 from faults.flow import NoScores
+import numpy as np
 import orjson
 import pytest
 
+from fraudstream.features.sets import DEFAULT
 from fraudstream.kafka.topics import Cluster
 from fraudstream.stack.process import free_port
 
@@ -19,7 +22,7 @@ class Scored:
     """A message, as the client gives it."""
 
     appended_ms: int
-    document: dict[str, str]
+    document: dict[str, Any]
 
     def timestamp(self) -> tuple[int, int]:
         return 2, self.appended_ms
@@ -28,11 +31,18 @@ class Scored:
         return orjson.dumps(self.document)
 
 
-def scored(appended_ms: int, second: int, name: str = "t", version: str = "1") -> Message:
+def scored(
+    appended_ms: int,
+    second: int,
+    name: str = "t",
+    version: str = "1",
+    features: dict[str, float | None] | None = None,
+) -> Message:
     document = {
         "transaction_id": name,
         "event_time": f"1970-01-01T00:00:{second:02}Z",
         "model_version": version,
+        "features": features,
     }
     return cast(Message, Scored(appended_ms, document))
 
@@ -70,3 +80,13 @@ def test_scores_are_counted_by_the_second(flow: Flow) -> None:
     flow._take([scored(1_100, 1), scored(1_900, 1), scored(2_000, 1, version="2")])
     assert flow.a_second == {1: 2, 2: 1}
     assert flow.versions == {"1", "2"}
+
+
+def test_features_are_kept_of_those_scores_that_have_them(flow: Flow) -> None:
+    names = DEFAULT.names
+    served = dict.fromkeys(names, 1.0) | {names[1]: None}
+    flow._take([scored(1, 1), scored(2, 1, features=served), scored(3, 1)])
+    [row] = flow.features()
+    assert row[0] == 1.0
+    assert np.isnan(row[1])
+    assert len(row) == len(names)

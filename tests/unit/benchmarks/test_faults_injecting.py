@@ -21,6 +21,7 @@ from faults.injector import WORKER
 from faults.injector import ZOMBIE
 from faults.injector import Fault
 from faults.injector import Injector
+from faults.injector import NotSeen
 from faults.injector import Outcome
 from faults.models import Champions
 from faults.points import DURING_SWAP
@@ -35,6 +36,8 @@ from faults.volume import Volume
 import pytest
 
 from fraudstream.stack.process import Process
+from fraudstream.trainer.registry import RegistryUnreachable
+from unit.benchmarks.awaiting import await_that
 
 # A job as a tree of processes, which is all that an injector sees of one: a driver, which ends when
 # its JVM does, a JVM, a daemon and a worker.
@@ -63,6 +66,7 @@ class StandIns:
         self.published: list[str] = []
         self.bad: dict[str, str] = {}
         self.scores = True
+        self.away = 0
 
     def job(self, number: int) -> Process:
         program = _JOB.format(java=self.java, more=self.more(number))
@@ -80,12 +84,20 @@ class StandIns:
 
     # As `Champions`.
     def publish_good(self) -> str:
+        self.require_there()
         self.published.append("good")
         return "1"
 
     def publish_bad(self) -> str:
+        self.require_there()
+        self.published.append("bad")
         self.bad["7"] = "nan"
         return "7"
+
+    def require_there(self) -> None:
+        if self.away:
+            self.away -= 1
+            raise RegistryUnreachable("away")
 
     # As `Volume`.
     def fill(self) -> None:
@@ -237,10 +249,58 @@ def test_a_bad_model_counts_when_it_was_refused(injector: Injector) -> None:
         0.1, stand_ins.say, ['{"version": "7", "event": "champion refused", "level": "warning"}']
     )
     timer.start()
-    injector._note(Fault(BAD_MODEL), injector._bad_model)
+    injector._note(Fault(BAD_MODEL), lambda fault: injector._bad_model(threading.Event()))
     timer.join()
     assert injector.outcomes[-1].effect == "version 7 refused: nan"
     assert injector.outcomes[-1].recovery_s is None
+
+
+def test_a_champion_that_cannot_be_published_is_no_fault(injector: Injector) -> None:
+    cast(StandIns, injector.champions).away = 1
+    outcome = strike(injector, Fault(DRIVER, DURING_SWAP))
+    assert outcome.effect == ""
+    assert not list(injector.stack.traps.folder.iterdir())
+
+
+def test_champions_come_beside_the_faults_every_other_one_unfit_also_where_mlflow_was_away(
+    injector: Injector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHAMPION_EVERY_S", 0.05)
+    monkeypatch.setattr(module, "_AGAIN_S", 0.01)
+    stand_ins = cast(StandIns, injector.champions)
+    stand_ins.away = 3
+    stop = threading.Event()
+    thread = threading.Thread(target=injector._promote, args=[stop])
+    thread.start()
+    await_that(lambda: len(stand_ins.published) >= 4)
+    stop.set()
+    thread.join()
+    assert stand_ins.published[:4] == ["bad", "good", "bad", "good"]
+    # Nobody has refused it within the time that it had.
+    assert {str(outcome.fault) for outcome in injector.outcomes} == {BAD_MODEL}
+    assert not any(outcome.effect for outcome in injector.outcomes)
+
+
+def test_no_champion_is_waited_for_when_it_is_over(injector: Injector) -> None:
+    stand_ins = cast(StandIns, injector.champions)
+    stand_ins.away = 1_000
+    stop = threading.Event()
+    stop.set()
+    assert injector._published(stand_ins.publish_good, stop) is None
+    with pytest.raises(NotSeen):
+        injector._bad_model(stop)
+
+
+def test_who_cannot_go_on_with_champions_ends_the_campaign(
+    injector: Injector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> str:
+        raise OSError("no room")
+
+    monkeypatch.setattr(injector.champions, "publish_bad", broken)
+    injector.kinds = [BAD_MODEL, WORKER]
+    with pytest.raises(OSError, match="no room"):
+        injector.run(threading.Event())
 
 
 def test_a_service_is_killed_and_awaited(injector: Injector) -> None:

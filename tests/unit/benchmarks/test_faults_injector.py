@@ -36,7 +36,7 @@ def test_equal_seeds_draw_equal_faults() -> None:
 
 
 def test_over_the_rounds_everybody_is_killed_at_a_point_of_the_workers() -> None:
-    some = list(islice(deck(KINDS, random.Random(0)), 3 * A_ROUND))
+    some = list(islice(deck(KINDS, random.Random(0)), 4 * A_ROUND))
     for point in POINTS:
         killed = {fault.kind for fault in some if fault.point == point}
         assert killed == {

@@ -18,7 +18,7 @@ from fraudstream.schema.timestamps import to_us
 
 @pytest.fixture(scope="module")
 def features() -> np.ndarray:
-    return sample(1, 500, to_us(datetime(2026, 3, 1, tzinfo=UTC)))
+    return sample(1, 5_000, 100.0, to_us(datetime(2026, 3, 1, tzinfo=UTC)))
 
 
 def test_models_of_different_seeds_pass_and_differ(tmp_path: Path, features: np.ndarray) -> None:
@@ -27,6 +27,12 @@ def test_models_of_different_seeds_pass_and_differ(tmp_path: Path, features: np.
         write_model(tmp_path / str(seed), features, seed)
         scores.append(load_bundle(tmp_path / str(seed), DEFAULT).score(features))
     assert np.abs(scores[0] - scores[1]).max() > 0.01
+
+
+def test_a_sample_is_of_cards_with_a_past(features: np.ndarray) -> None:
+    within_a_day = features[:, DEFAULT.names.index("count_by_card_1d")]
+    assert np.median(within_a_day) > 10
+    assert within_a_day.min() <= 1
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
