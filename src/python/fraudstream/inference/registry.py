@@ -1,17 +1,22 @@
-"""Where models come from: the versions of one model in MLflow, by alias."""
+"""Where models come from: the versions of one model in MLflow, by alias.
+
+MLflow's client is imported with the first question, which takes seconds: a stream that goes on with
+a model that it has kept begins meanwhile.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 import tempfile
+from typing import TYPE_CHECKING
 from typing import NamedTuple
-
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from fraudstream.cli.tracking import WHO_ARE_YOU
 from fraudstream.model.bundle import BUNDLE_ARTIFACTS
 from fraudstream.model.bundle import Bundle
 from fraudstream.model.bundle import load_bundle
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 class RegistryUnreachable(ConnectionError):
@@ -62,6 +67,8 @@ class Registry:
         RegistryUnreachable
             If the server does not answer, or not sensibly.
         """
+        from mlflow.exceptions import MlflowException
+
         try:
             found = self._client().get_model_version_by_alias(self.model_name, alias)
         except MlflowException as error:
@@ -85,6 +92,8 @@ class Registry:
         RegistryUnreachable
             If the server or its artifact store does not answer.
         """
+        from mlflow.exceptions import MlflowException
+
         client = self._client()
         try:
             run = client.get_model_version(self.model_name, version).run_id
@@ -107,7 +116,9 @@ class Registry:
             found = load_bundle(self.fetch(version, Path(folder)), version=version)
         return found if found.digest == digest else None
 
-    def _client(self) -> MlflowClient:
+    def _client(self) -> "MlflowClient":
+        from mlflow import MlflowClient
+
         return MlflowClient(self.tracking_uri, self.tracking_uri)
 
     def _unreachable(self) -> str:
