@@ -66,6 +66,8 @@ class Plan:
         Of faults.
     volume_mb
         Size of the job's disk.
+    state
+        Where the stream keeps it; see `Stack`.
     """
 
     minutes: float
@@ -74,6 +76,7 @@ class Plan:
     cards: int
     kinds: Sequence[str]
     volume_mb: int
+    state: str
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,9 @@ def campaign(
     with ExitStack() as over:
         volume = over.enter_context(mounted(folder / "volume", plan.volume_mb))
         say("starting the stack")
-        stack = over.enter_context(running(folder, cache, programs.mlflow, programs.minio))
+        stack = over.enter_context(
+            running(folder, cache, programs.mlflow, programs.minio, plan.state)
+        )
         log_in(stack)
         flow = Flow(stack.cluster, TOPICS.scores, PARTITIONS)
         over.callback(flow.stop)

@@ -25,6 +25,8 @@ from faults.services import BROKER
 from faults.services import JOB
 from faults.services import MLFLOW
 from faults.services import OBJECT_STORE
+from faults.services import REDIS
+from faults.services import STATE_STORE
 from faults.services import Stack
 from faults.volume import Volume
 
@@ -32,7 +34,7 @@ from fraudstream.trainer.registry import RegistryRefused
 from fraudstream.trainer.registry import RegistryUnreachable
 
 DRIVER, WORKER, JVM = "driver", "python_worker", "jvm"
-STATE_STORE, ZOMBIE, BROKER_RESTART = "state_store", "zombie", "broker_restart"
+ZOMBIE, BROKER_RESTART = "zombie", "broker_restart"
 DISK_FULL, BAD_MODEL = "disk_full", "bad_model"
 
 #: Kinds of faults that strike at a random moment.
@@ -107,7 +109,9 @@ class Outcome:
     recovery_s: float | None
 
 
-def deck(kinds: Sequence[str], draw: random.Random) -> Iterator[Fault]:
+def deck(
+    kinds: Sequence[str], draw: random.Random, at_random: Sequence[str] = RANDOM
+) -> Iterator[Fault]:
     """Yield faults without end: in each round every kind and every point once, in any order.
 
     Who is killed at a point changes from round to round; every other time it is the worker.
@@ -121,7 +125,7 @@ def deck(kinds: Sequence[str], draw: random.Random) -> Iterator[Fault]:
     number = 0
     while True:
         number += 1
-        faults = [Fault(kind) for kind in RANDOM if kind in kinds]
+        faults = [Fault(kind) for kind in at_random if kind in kinds]
         for place, point in enumerate(POINTS):
             victims: Sequence[str] = [kind for kind in _AT_POINTS if kind in kinds]
             if point == DURING_SWAP:
@@ -165,10 +169,12 @@ class Injector:
         NoScores
             If the stream does not recover from one.
         """
+        # One that is embedded has no process of its own.
+        at_random = (*RANDOM, STATE_STORE) if self._has_store else RANDOM
         with ThreadPoolExecutor(1, "champions") as beside:
             promoting = beside.submit(self._promote, stop)
             try:
-                for fault in deck(self.kinds, self.draw):
+                for fault in deck(self.kinds, self.draw, at_random):
                     self._alive()
                     if promoting.done() or stop.wait(self.draw.uniform(*self.pause_s)):
                         break
@@ -221,6 +227,7 @@ class Injector:
             BROKER: self._service,
             MLFLOW: self._service,
             OBJECT_STORE: self._service,
+            STATE_STORE: self._service,
             BROKER_RESTART: self._broker_restart,
             ZOMBIE: self._zombie,
             DISK_FULL: self._disk_full,
@@ -242,6 +249,13 @@ class Injector:
             caught = process(traps.caught(point) or 0)
             if caught is None:
                 raise NotSeen(f"who came to {point} is gone")
+            if fault.kind == STATE_STORE and self._has_store:
+                # Who was caught goes on when the store is gone.
+                store = self._main_process(STATE_STORE)
+                store.send(signal.SIGKILL)
+                self._until(lambda: store.is_gone, "the store outlived it")
+                traps.clear(point)
+                return self._restarted(STATE_STORE, store)
             is_caught = fault.kind in (WORKER, STATE_STORE)
             victim = caught if is_caught else self._victim(fault.kind)
             # Where another process dies, the one that was caught goes on without it.
@@ -345,6 +359,10 @@ class Injector:
 
         self._until(look, f"there was no {kind}")
         return self.draw.choice(found)
+
+    @property
+    def _has_store(self) -> bool:
+        return self.stack.state == REDIS
 
     def _main_process(self, name: str) -> Running:
         found = process(self.stack.supervisor.running(name).pid)

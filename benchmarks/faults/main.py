@@ -15,6 +15,8 @@ from faults.report import document
 from faults.report import picture as draw
 from faults.report import tables
 from faults.report import wrong
+from faults.services import EMBEDDED
+from faults.services import REDIS
 from rich.console import Console
 
 from fraudstream.cli.console import debug_option
@@ -55,6 +57,13 @@ class NotSurvived(ValueError):
     multiple=True,
     help="A kind of faults to leave out. Repeatable.",
 )
+@click.option(
+    "--state",
+    type=click.Choice([EMBEDDED, REDIS]),
+    default=EMBEDDED,
+    show_default=True,
+    help="Where the stream keeps its state; a Redis is killed, too.",
+)
 @stack_options
 @click.option(
     "--volume",
@@ -76,6 +85,7 @@ def main(
     rate: float,
     cards: int,
     without: tuple[str, ...],
+    state: str,
     programs: Programs,
     volume: int,
     folder: Path | None,
@@ -94,7 +104,8 @@ def main(
     \b
     Exit codes: 0, no fault left a trace and the stream recovered each time; 1, it is not so.
     """
-    plan = Plan(minutes, seed, rate, cards, [k for k in KINDS if k not in without], volume)
+    kinds = [kind for kind in KINDS if kind not in without]
+    plan = Plan(minutes, seed, rate, cards, kinds, volume, state)
     with new_folder(folder) as empty:
         found = campaign(plan, programs, empty, cache, stderr.print, _tell)
     result = document(found.events, found.outcomes, found.audited, found.bad_models_served)

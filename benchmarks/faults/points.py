@@ -122,6 +122,7 @@ def install_in_worker() -> None:
     from fraudstream.inference import scoring
     from fraudstream.inference import sink
     from fraudstream.inference.embedded import EmbeddedStore
+    from fraudstream.inference.shared import RedisStore
 
     # Tasks name it by its module, so that they find it wrapped.
     _wrap(scoring, "results", before=BEFORE_SCORING, after=AFTER_SCORING)
@@ -135,6 +136,8 @@ def install_in_worker() -> None:
     sink.Producer = Producer  # type: ignore[attr-defined]
     # Called within the transaction of LMDB, when its writer's lock is held and a page is dirty.
     _wrap(EmbeddedStore, "_take", after=DURING_STATE_WRITE)
+    # One store is not all that a task writes, and none is marked as whole yet.
+    _wrap(RedisStore, "_take", after=DURING_STATE_WRITE)
 
 
 def _wrap(owner: Any, name: str, *, before: str | None = None, after: str | None = None) -> None:

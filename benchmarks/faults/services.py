@@ -25,6 +25,7 @@ from fraudstream.stack.mlflow import Backend
 from fraudstream.stack.mlflow import MlflowServer
 from fraudstream.stack.process import Process
 from fraudstream.stack.process import free_port
+from fraudstream.stack.redis import RedisServer
 from fraudstream.stack.secrets import Secrets
 
 TOPICS = Topics()
@@ -32,6 +33,10 @@ PARTITIONS = 4
 MODEL = "fraud-detector"
 
 BROKER, JOB, MLFLOW, OBJECT_STORE = "broker", "job", "mlflow", "object_store"
+#: Where state is kept outside of the job.
+STATE_STORE = "state_store"
+#: Where it can be kept.
+EMBEDDED, REDIS = "embedded", "redis"
 
 _BUCKET = "mlflow"
 _PROBE_S = 0.05
@@ -165,9 +170,12 @@ class Stack:
     folder
         Takes data and logs.
     supervisor
-        Keeps `BROKER`, `OBJECT_STORE`, `MLFLOW`, and from `start_job` on `JOB`.
+        Keeps `BROKER`, `OBJECT_STORE`, `MLFLOW`, and from `start_job` on `JOB`; also `STATE_STORE`,
+        if there is one.
     traps
         Catch processes of the job.
+    state
+        Where the stream keeps it: `EMBEDDED`, in the job, or `REDIS`.
     cluster
         Where the broker answers, whenever it does.
     """
@@ -178,10 +186,11 @@ class Stack:
     minio_program: Path | None
     supervisor: Supervisor
     traps: Traps
+    state: str = EMBEDDED
 
     def __post_init__(self) -> None:
         self._secrets = Secrets(self.folder / "secrets")
-        self._ports = {name: free_port() for name in (BROKER, MLFLOW, OBJECT_STORE)}
+        self._ports = {name: free_port() for name in (BROKER, MLFLOW, OBJECT_STORE, STATE_STORE)}
         self._object_store = self._minio(0).store
         self.cluster = Cluster(f"127.0.0.1:{self._ports[BROKER]}")
 
@@ -203,7 +212,11 @@ class Stack:
         self.supervisor.running(OBJECT_STORE).wait_ready()
         self._object_store.provide(_BUCKET)
         keep(MLFLOW, self._mlflow)
-        for name in (BROKER, MLFLOW):
+        services = [BROKER, MLFLOW]
+        if self.state == REDIS:
+            keep(STATE_STORE, self._redis)
+            services.append(STATE_STORE)
+        for name in services:
             self.supervisor.running(name).wait_ready()
         for user in ("trainer", "inference"):
             self._mlflow(0).provide(user)
@@ -242,6 +255,9 @@ class Stack:
             self.minio_program,
         )
 
+    def _redis(self, number: int) -> RedisServer:
+        return RedisServer(self.folder / "redis", self._secrets, self._ports[STATE_STORE])
+
     def _mlflow(self, number: int) -> MlflowServer:
         return MlflowServer(
             [str(self.mlflow_program)],
@@ -264,6 +280,7 @@ class Stack:
                 *("--bootstrap-servers", self.cluster.bootstrap_servers),
                 *("--tracking-uri", self.tracking_uri),
                 *("--tracking-credentials", str(self.credentials("inference"))),
+                *self._state_flags(),
                 *flags,
             ],
             self.folder / "job" / f"{number:04}.log",
@@ -276,6 +293,14 @@ class Stack:
             },
         )
 
+    def _state_flags(self) -> list[str]:
+        if self.state == EMBEDDED:
+            return []
+        return [
+            *("--state", f"redis://127.0.0.1:{self._ports[STATE_STORE]}/0"),
+            *("--state-password-file", str(self._secrets.folder / "redis-password")),
+        ]
+
 
 def own_path() -> str:
     """Return where this process finds its modules, for another to find them there too."""
@@ -284,14 +309,18 @@ def own_path() -> str:
 
 @contextmanager
 def running(
-    folder: Path, cache: Path, mlflow_program: Path, minio_program: Path | None
+    folder: Path,
+    cache: Path,
+    mlflow_program: Path,
+    minio_program: Path | None,
+    state: str = EMBEDDED,
 ) -> Iterator[Stack]:
     """Start all but the job; stop everything after the block."""
     with ExitStack() as over:
         supervisor = Supervisor()
         over.callback(supervisor.stop)
         stack = Stack(
-            folder, cache, mlflow_program, minio_program, supervisor, Traps(folder / "traps")
+            folder, cache, mlflow_program, minio_program, supervisor, Traps(folder / "traps"), state
         )
         stack.start()
         yield stack

@@ -16,7 +16,6 @@ from faults.injector import DISK_FULL
 from faults.injector import DRIVER
 from faults.injector import JVM
 from faults.injector import KINDS
-from faults.injector import STATE_STORE
 from faults.injector import WORKER
 from faults.injector import ZOMBIE
 from faults.injector import Fault
@@ -24,12 +23,16 @@ from faults.injector import Injector
 from faults.injector import NotSeen
 from faults.injector import Outcome
 from faults.models import Champions
+from faults.points import DURING_STATE_WRITE
 from faults.points import DURING_SWAP
 from faults.points import POINTS
 from faults.points import Traps
 from faults.processes import descendants
+from faults.processes import process
 from faults.services import JOB
 from faults.services import MLFLOW
+from faults.services import REDIS
+from faults.services import STATE_STORE
 from faults.services import Stack
 from faults.services import Supervisor
 from faults.volume import Volume
@@ -303,13 +306,36 @@ def test_who_cannot_go_on_with_champions_ends_the_campaign(
         injector.run(threading.Event())
 
 
-def test_a_service_is_killed_and_awaited(injector: Injector) -> None:
+def keep(injector: Injector, name: str) -> None:
     def make(number: int) -> Process:
-        return Process("mlflow", ["/bin/sleep", "60"], injector.stack.folder / "mlflow.log")
+        return Process(name, ["/bin/sleep", "60"], injector.stack.folder / f"{name}.log")
 
-    injector.stack.supervisor.keep(MLFLOW, make)
+    injector.stack.supervisor.keep(name, make)
+
+
+def test_a_service_is_killed_and_awaited(injector: Injector) -> None:
+    keep(injector, MLFLOW)
     assert strike(injector, Fault(MLFLOW)).effect.endswith("gone, another ready")
     assert injector.stack.supervisor.starts(MLFLOW) == 2
+
+
+@pytest.mark.parametrize("point", [None, DURING_STATE_WRITE])
+def test_a_store_outside_of_the_job_is_killed_in_the_place_of_a_worker(
+    injector: Injector, point: str | None
+) -> None:
+    injector.stack.state = REDIS
+    keep(injector, STATE_STORE)
+    thread, came = come_to(injector, DURING_STATE_WRITE)
+    if point is None:
+        injector.stack.traps.set(DURING_STATE_WRITE)
+    outcome = strike(injector, Fault(STATE_STORE, point))
+    thread.join()
+    assert outcome.effect.endswith("gone, another ready")
+    assert injector.stack.supervisor.starts(STATE_STORE) == 2
+    worker = process(came[0])
+    assert worker is not None
+    assert not worker.is_gone
+    assert injector.stack.supervisor.starts(JOB) == 1
 
 
 def test_it_ends_when_it_is_told_to_and_gives_up_where_nothing_recovers(

@@ -28,6 +28,13 @@ def test_each_round_has_every_kind_and_every_point_once() -> None:
         assert Counter(f.point for f in some if f.point) == Counter(POINTS)
 
 
+def test_a_store_outside_of_the_job_is_killed_at_random_too() -> None:
+    faults = deck(KINDS, random.Random(1), (*RANDOM, "state_store"))
+    some = list(islice(faults, A_ROUND + 1))
+    assert Fault("state_store") in some
+    assert Fault("state_store", "during_state_write") in some
+
+
 def test_equal_seeds_draw_equal_faults() -> None:
     first, again, other = (
         list(islice(deck(KINDS, random.Random(seed)), 3 * A_ROUND)) for seed in (1, 1, 2)
