@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 import random
+import shutil
 import sys
 import threading
 import time
@@ -171,6 +172,8 @@ def campaign(
         code = stack.stop_job()
         if code != 0:
             raise CampaignFailed(f"the job was to end with 0 when it was told to, got {code}")
+        # Its disk is in memory, of which the audit needs much.
+        shutil.rmtree(stack.checkpoint)
         say("the audit, with a replay")
         audited = audit(stack, "whole")
         _require_whole(audited, events)

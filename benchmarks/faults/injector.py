@@ -57,9 +57,10 @@ _AT_POINTS = (WORKER, DRIVER, WORKER, JVM)
 
 _CHAMPION_EVERY_S = 60.0
 _AGAIN_S = 1.0
-_PROBE_S = 0.02
-_SEEN_S = 60.0
-_RECOVERED_S = 180.0
+_PROBE_S = 0.05
+_SEEN_S = 120.0
+# Longer than it may take, so that a report tells how long it took.
+_RECOVERED_S = 600.0
 _FULL = ("No space left on device", "ENOSPC")
 
 

@@ -143,22 +143,25 @@ class Log:
     ...     _ = (Path(folder) / "0.log").write_text("before,")
     ...     log = Log(Path(folder))
     ...     _ = (Path(folder) / "0.log").write_text("before, after")
-    ...     log.new()
-    ' after'
+    ...     log.new(), log.new()
+    (' after', ' after')
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._begin = {log: log.stat().st_size for log in folder.glob("*.log")}
+        self._read = {log: log.stat().st_size for log in folder.glob("*.log")}
+        self._new = b""
 
     def new(self) -> str:
-        """Return all of it."""
-        parts = []
+        """Return all of it; what was read before is not read again."""
         for log in sorted(self._folder.glob("*.log")):
-            with log.open("rb") as file:
-                file.seek(self._begin.get(log, 0))
-                parts.append(file.read().decode(errors="replace"))
-        return "".join(parts)
+            begin = self._read.get(log, 0)
+            if log.stat().st_size > begin:
+                with log.open("rb") as file:
+                    file.seek(begin)
+                    self._new += file.read()
+                    self._read[log] = file.tell()
+        return self._new.decode(errors="replace")
 
 
 @dataclass
