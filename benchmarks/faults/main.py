@@ -115,7 +115,7 @@ def main(
         json_file.write_text(json.dumps(result, indent=2) + "\n")
     if picture is not None:
         draw(found.outcomes, found.a_second, picture)
-    if faults := wrong(result):
+    if faults := wrong(result, 0 if without else minutes):
         raise NotSurvived("; ".join(faults))
 
 

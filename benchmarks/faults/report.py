@@ -7,6 +7,7 @@ from typing import Any
 
 from faults.injector import Outcome
 from faults.injector import counts
+from faults.points import POINTS
 from matplotlib.figure import Figure
 import numpy as np
 from rich.table import Table
@@ -54,14 +55,21 @@ def document(
     }
 
 
-def wrong(result: Mapping[str, Any]) -> list[str]:
-    """Return what must not be in a report of any length.
+def wrong(result: Mapping[str, Any], minutes: float) -> list[str]:
+    """Return what must not be in a report.
+
+    Parameters
+    ----------
+    result
+        The report.
+    minutes
+        How long faults went on; with 0, of which kinds there were some does not matter.
 
     Examples
     --------
     >>> clean = document(1, [], dict.fromkeys(
     ...     ("missing", "duplicate", "conflicting", "foreign", "differing"), 0), 0)
-    >>> wrong({**clean, "missing": 2})
+    >>> wrong({**clean, "missing": 2}, 0)
     ['2 missing']
     """
     zeros = (
@@ -73,6 +81,15 @@ def wrong(result: Mapping[str, Any]) -> list[str]:
         "bad_models_served",
     )
     found = [f"{result[name]:,} {name.replace('_', ' ')}" for name in zeros if result[name]]
+    landed, by_point = result["faults"]["landed"], result["faults"]["by_point"]
+    least, at_point = (int(each * minutes / 60) for each in (LANDED_AN_HOUR, AT_EACH_POINT_AN_HOUR))
+    if landed < least:
+        found.append(f"{landed} faults landed, which are to be {least}")
+    found += [
+        f"{by_point.get(point, 0)} landed {point.replace('_', ' ')}, which are to be {at_point}"
+        for point in POINTS
+        if by_point.get(point, 0) < at_point
+    ]
     p95 = result["recovery_s"]["p95"]
     if p95 is not None and p95 > MOST_RECOVERY_S:
         found.append(f"recovery took {p95:.0f} s at p95")

@@ -104,7 +104,18 @@ def test_the_report_has_the_form_that_was_agreed() -> None:
     ],
 )
 def test_what_must_not_be_in_a_report_is_told(changed: dict, told: list[str]) -> None:
-    assert wrong({**document(7, OUTCOMES, CLEAN, 0), **changed}) == told
+    assert wrong({**document(7, OUTCOMES, CLEAN, 0), **changed}, 0) == told
+
+
+def test_a_report_of_too_few_faults_is_told() -> None:
+    landed = [outcome("python_worker", point, "gone", 1.0) for point in POINTS]
+    enough = document(7, [*landed, *landed, *[outcome("jvm", None, "gone", 1.0)] * 28], CLEAN, 0)
+    assert wrong(enough, 24) == []
+    assert wrong(enough, 25) == ["40 faults landed, which are to be 41"]
+    one = document(
+        7, [*landed[1:], *landed[1:], *[outcome("jvm", None, "gone", 1.0)] * 30], CLEAN, 0
+    )
+    assert wrong(one, 24) == ["0 landed before scoring, which are to be 2"]
 
 
 def test_a_campaign_without_any_fault_is_a_report_too() -> None:
