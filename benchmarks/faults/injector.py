@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 import itertools
 import random
 import signal
 import threading
 import time
+from typing import NamedTuple
 
 from faults.flow import Flow
 from faults.models import Champions
@@ -66,6 +68,28 @@ _FULL = ("No space left on device", "ENOSPC")
 
 class NotSeen(TimeoutError):
     """The effect of a fault was not seen in time: it does not count."""
+
+
+class Over(Exception):
+    """The campaign ended before anything could be seen: there is nothing to tell."""
+
+
+class Seen(NamedTuple):
+    """What was seen of a fault.
+
+    Attributes
+    ----------
+    effect
+        In words.
+    struck_s
+        When it struck, seconds since the epoch: a victim may have been waited for.
+    seen_ms
+        When its effect was seen, milliseconds since the epoch; ``None`` where it stops nothing.
+    """
+
+    effect: str
+    struck_s: float
+    seen_ms: int | None
 
 
 @dataclass(frozen=True)
@@ -208,20 +232,23 @@ class Injector:
                 if stop.wait(_AGAIN_S):
                     return None
 
-    def _note(self, fault: Fault, strike: Callable[[Fault], tuple[str, int | None]]) -> None:
-        at = time.time()
-        recovery_s = None
+    def _note(self, fault: Fault, strike: Callable[[Fault], Seen]) -> None:
+        outcome = Outcome(fault, time.time(), "", None)
         try:
-            effect, seen_ms = strike(fault)
+            effect, struck_s, seen_ms = strike(fault)
+            outcome = Outcome(fault, struck_s, effect, None)
             if seen_ms is not None:
                 scored_ms = self.flow.await_score_of(seen_ms, _RECOVERED_S, self._alive)
-                recovery_s = scored_ms / 1000 - at
+                outcome = replace(outcome, recovery_s=scored_ms / 1000 - struck_s)
         except NotSeen:
-            effect = ""
-        self.outcomes.append(Outcome(fault, at, effect, recovery_s))
-        self.tell(self.outcomes[-1])
+            # Told without an effect.
+            pass
+        except Over:
+            return
+        self.outcomes.append(outcome)
+        self.tell(outcome)
 
-    def _strike(self, fault: Fault) -> Callable[[Fault], tuple[str, int | None]]:
+    def _strike(self, fault: Fault) -> Callable[[Fault], Seen]:
         if fault.point is not None:
             return self._at_point
         return {
@@ -236,10 +263,10 @@ class Injector:
 
     # --- faults: each returns what was seen, and when ---------------------------------------------
 
-    def _process(self, fault: Fault) -> tuple[str, int | None]:
+    def _process(self, fault: Fault) -> Seen:
         return self._kill(fault.kind, self._victim(fault.kind))
 
-    def _at_point(self, fault: Fault) -> tuple[str, int | None]:
+    def _at_point(self, fault: Fault) -> Seen:
         point = str(fault.point)
         traps = self.stack.traps
         traps.set(point)
@@ -252,11 +279,7 @@ class Injector:
                 raise NotSeen(f"who came to {point} is gone")
             if fault.kind == STATE_STORE and self._has_store:
                 # Who was caught goes on when the store is gone.
-                store = self._main_process(STATE_STORE)
-                store.send(signal.SIGKILL)
-                self._until(lambda: store.is_gone, "the store outlived it")
-                traps.clear(point)
-                return self._restarted(STATE_STORE, store)
+                return self._end(STATE_STORE, signal.SIGKILL, lambda: traps.clear(point))
             is_caught = fault.kind in (WORKER, STATE_STORE)
             victim = caught if is_caught else self._victim(fault.kind)
             # Where another process dies, the one that was caught goes on without it.
@@ -270,10 +293,8 @@ class Injector:
         except (RegistryRefused, RegistryUnreachable) as error:
             raise NotSeen(f"no champion could be published: {error}") from error
 
-    def _kill(
-        self, kind: str, victim: Running, then: Callable[[], None] = lambda: None
-    ) -> tuple[str, int | None]:
-        starts = self.stack.supervisor.starts(JOB)
+    def _kill(self, kind: str, victim: Running, then: Callable[[], None] = lambda: None) -> Seen:
+        starts, struck_s = self.stack.supervisor.starts(JOB), time.time()
         victim.send(signal.SIGKILL)
         self._until(lambda: victim.is_gone, f"{kind} outlived it")
         then()
@@ -281,27 +302,28 @@ class Injector:
         if kind in (DRIVER, JVM):
             self._until(lambda: self.stack.supervisor.starts(JOB) > starts, "nothing was restarted")
             effect += ", the job restarted"
-        return effect, _now_ms()
+        return Seen(effect, struck_s, _now_ms())
 
-    def _service(self, fault: Fault) -> tuple[str, int | None]:
-        victim = self._main_process(fault.kind)
-        victim.send(signal.SIGKILL)
-        return self._restarted(fault.kind, victim)
+    def _service(self, fault: Fault) -> Seen:
+        return self._end(fault.kind, signal.SIGKILL)
 
-    def _broker_restart(self, fault: Fault) -> tuple[str, int | None]:
-        victim = self._main_process(BROKER)
-        victim.send(signal.SIGTERM)
-        return self._restarted(BROKER, victim)
+    def _broker_restart(self, fault: Fault) -> Seen:
+        return self._end(BROKER, signal.SIGTERM)
 
-    def _restarted(self, name: str, victim: Running) -> tuple[str, int | None]:
+    def _end(self, name: str, by: signal.Signals, then: Callable[[], None] = lambda: None) -> Seen:
         supervisor = self.stack.supervisor
+        victim, starts, struck_s = self._main_process(name), supervisor.starts(name), time.time()
+        victim.send(by)
         self._until(lambda: victim.is_gone, f"{name} outlived it")
-        self._until(lambda: supervisor.running(name).running, f"{name} was not restarted")
+        then()
+        # Its children still answer until they are gone, too.
+        self._until(lambda: supervisor.starts(name) > starts, f"{name} was not restarted")
         self._until(lambda: supervisor.running(name).is_ready(), f"{name} did not get ready")
-        return f"process {victim.pid} gone, another ready", _now_ms()
+        return Seen(f"process {victim.pid} gone, another ready", struck_s, _now_ms())
 
-    def _zombie(self, fault: Fault) -> tuple[str, int | None]:
+    def _zombie(self, fault: Fault) -> Seen:
         frozen = [self._victim(DRIVER), self._victim(JVM)]
+        struck_s = time.time()
         for each in frozen:
             each.send(signal.SIGSTOP)
         try:
@@ -317,19 +339,20 @@ class Injector:
             code = zombie.wait()
         finally:
             zombie.stop(0)
-        return f"a second one scored, the first ended with exit code {code}", _now_ms()
+        effect = f"a second one scored, the first ended with exit code {code}"
+        return Seen(effect, struck_s, _now_ms())
 
-    def _disk_full(self, fault: Fault) -> tuple[str, int | None]:
-        log = self.stack.job_log()
+    def _disk_full(self, fault: Fault) -> Seen:
+        log, struck_s = self.stack.job_log(), time.time()
         self.volume.fill()
         try:
             self._until(lambda: any(text in log.new() for text in _FULL), "nobody missed the room")
         finally:
             self.volume.empty()
-        return "no space was left on the job's disk", _now_ms()
+        return Seen("no space was left on the job's disk", struck_s, _now_ms())
 
-    def _bad_model(self, stop: threading.Event) -> tuple[str, int | None]:
-        log = self.stack.job_log()
+    def _bad_model(self, stop: threading.Event) -> Seen:
+        log, struck_s = self.stack.job_log(), time.time()
         version = self._published(self.champions.publish_bad, stop)
         told = f'"version": "{version}"'
 
@@ -337,8 +360,10 @@ class Injector:
             return any("refused" in line and told in line for line in log.new().splitlines())
 
         if version is None or not _awaited(is_refused, _CHAMPION_EVERY_S, stop.is_set):
+            if stop.is_set():
+                raise Over
             raise NotSeen(f"version {version} was not refused")
-        return f"version {version} refused: {self.champions.bad[version]}", None
+        return Seen(f"version {version} refused: {self.champions.bad[version]}", struck_s, None)
 
     # --- who and what -----------------------------------------------------------------------------
 
