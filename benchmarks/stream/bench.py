@@ -81,11 +81,13 @@ class Bench:
         TooSlow, ProcessFailed
             If it does not, or cannot be installed.
         """
-        load = load.scaled(CONTENDERS[name].share)
+        entry = CONTENDERS[name]
+        load = load.scaled(entry.share)
         with self._started(name, source, load.batch) as (contender, _):
             appended_ms = contender.appended(load.events, _DRAIN_S)
             # What was taken beyond the load is not measured.
-            return drained(load, appended_ms[: load.events], contender.cost())
+            appended_ms = appended_ms[: load.events]
+            return drained(load, appended_ms, contender.cost(), entry.runs_ahead)
 
     def latency(
         self, name: str, source: str, traffic: Traffic, rate: float, seconds: float, batch: int

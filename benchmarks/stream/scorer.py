@@ -23,7 +23,6 @@ from fraudstream.inference.scoring import Destinations
 from fraudstream.inference.scoring import results
 from fraudstream.inference.steps import card_step
 from fraudstream.inference.steps import key_step
-from fraudstream.inference.steps import portions
 from fraudstream.inference.steps import shared_keys
 from fraudstream.inference.store import Buckets
 from fraudstream.inference.store import Layout
@@ -66,10 +65,11 @@ def of_cards(
     return card_step(features, decoded, originals, place, at, batch, store)
 
 
-def by_bucket(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """Yield what `of_cards` gave in parts of one bucket each, with the bucket's name."""
-    for part in portions(rows, 0):
-        yield str(part["bucket"][0]), part
+def by_shard(rows: pa.Table, shards: int) -> Iterator[tuple[str, pa.Table]]:
+    """Yield what `of_cards` gave in parts, each for one of some shards of merchants, by name."""
+    shard = rows["bucket"].to_numpy() % shards
+    for each in np.unique(shard).tolist():
+        yield str(each), rows.filter(pa.array(shard == each))
 
 
 class Scorer:

@@ -24,7 +24,7 @@ def run(plan: Plan) -> None:
     scorer, state = Scorer(plan), Folder(plan)
     consumer = Consumer(
         plan.cluster.config(
-            group_id="bare-loop",
+            group_id=plan.destination,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             queued_max_messages_kbytes=256 * 1024,

@@ -1,4 +1,4 @@
-"""Bytewax: two stateful steps over batches, keyed by partition and by bucket of merchants.
+"""Bytewax: two stateful steps over batches, keyed by partition and by shard of merchants.
 
 Its state is kept as it documents it: in each key's logic, with snapshots into a recovery store.
 """
@@ -22,7 +22,7 @@ import pyarrow as pa
 from stream.plan import Plan
 from stream.scorer import Memory
 from stream.scorer import Scorer
-from stream.scorer import by_bucket
+from stream.scorer import by_shard
 from stream.scorer import of_cards
 
 from fraudstream.features.sets import DEFAULT
@@ -37,9 +37,10 @@ class _Remembering(StatefulBatchLogic):
 
 
 class _Cards(_Remembering):
-    def __init__(self, source: str, packed: bytes | None) -> None:
+    def __init__(self, source: str, shards: int, packed: bytes | None) -> None:
         super().__init__(packed)
         self._source = source
+        self._shards = shards
 
     def on_batch(self, values: list[Any]) -> tuple[Iterable[Any], bool]:
         rows = of_cards(
@@ -51,7 +52,7 @@ class _Cards(_Remembering):
             [message.value for message in values],
             self.memory,
         )
-        return by_bucket(rows), StatefulBatchLogic.RETAIN
+        return [*by_shard(rows, self._shards)], StatefulBatchLogic.RETAIN
 
 
 class _Merchants(_Remembering):
@@ -65,7 +66,7 @@ class _Merchants(_Remembering):
 
 
 def run(plan: Plan) -> None:
-    """Read, keep cards by partition, keep merchants by bucket, write."""
+    """Read, keep cards by partition, keep merchants by shard, write."""
     scorer = Scorer(plan)
     brokers = [plan.bootstrap_servers]
     config = {"compression.type": "lz4", "partitioner": "murmur2_random"}
@@ -73,8 +74,8 @@ def run(plan: Plan) -> None:
     read = KafkaSource(brokers, [plan.source], batch_size=plan.batch // 4)
     records = op.input("read", flow, read)
     by_partition = op.key_on("partition", records, lambda record: str(record.partition))
-    parts = op.stateful_batch("cards", by_partition, partial(_Cards, plan.source))
-    by_merchant = op.map("bucket", parts, lambda part: part[1])
+    parts = op.stateful_batch("cards", by_partition, partial(_Cards, plan.source, plan.tasks))
+    by_merchant = op.map("shard", parts, lambda part: part[1])
     results = op.stateful_batch("merchants", by_merchant, partial(_Merchants, scorer))
     messages = op.map("message", results, lambda keyed: _message(keyed[1]))
     op.output("write", messages, KafkaSink(brokers, None, config))

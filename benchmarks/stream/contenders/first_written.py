@@ -32,7 +32,7 @@ from fraudstream.model.bundle import load_bundle
 _OF_CARDS = FeatureSet("cards", 1, tuple(f for f in DEFAULT.features if f.key in (None, "card")))
 _THEIR_PLACES = [DEFAULT.names.index(name) for name in _OF_CARDS.names]
 _READ = ("key", "partition", "offset", "ms", "value")
-_FOUND = "transaction_id string, features array<double>"
+_FOUND = ", ".join(["transaction_id string", *(f"{name} double" for name in DEFAULT.names)])
 
 
 class Model(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
@@ -43,8 +43,8 @@ class Model(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
         self._bundle = load_bundle(Path(context.artifacts["bundle"]), DEFAULT)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
-        """Score a column of feature vectors."""
-        return self._bundle.score(np.stack(model_input.iloc[:, 0].to_list()))
+        """Score rows of features, one column each."""
+        return self._bundle.score(model_input.to_numpy(np.float64))
 
 
 def run(plan: Plan) -> None:
@@ -66,7 +66,8 @@ def run(plan: Plan) -> None:
             GroupStateTimeout.NoTimeout,
         )
     )
-    document = sf.to_json(sf.struct("transaction_id", score("features").alias("score")))
+    scores = score(sf.struct(*DEFAULT.names))
+    document = sf.to_json(sf.struct("transaction_id", scores.alias("score")))
     scored = features.select(sf.col("transaction_id").alias("key"), document.alias("value"))
     write(scored, plan).awaitTermination()
 
@@ -82,5 +83,6 @@ def of_card(
     state.update((pickle.dumps(history),))
     features = np.full((len(found), len(DEFAULT.names)), np.nan)
     features[:, _THEIR_PLACES] = matrix_of(_OF_CARDS, found)
-    ids = found["transaction_id"].to_pylist()
-    yield pd.DataFrame({"transaction_id": ids, "features": [*features]})
+    told = pd.DataFrame(features, columns=DEFAULT.names)
+    told.insert(0, "transaction_id", found["transaction_id"].to_pylist())
+    yield told

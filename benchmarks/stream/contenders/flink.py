@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import json
 from pathlib import Path
 import pickle
+import sys
 from typing import Any
 
 import pyarrow as pa
@@ -70,6 +71,7 @@ _MEMORY = ValueStateDescriptor("memory", Types.PICKLED_BYTE_ARRAY())
 def run(plan: Plan) -> None:
     """Read, keep cards, key by merchant, keep merchants, write."""
     env = StreamExecutionEnvironment.get_execution_environment()
+    env.set_python_executable(sys.executable)
     env.add_jars(*(jar.as_uri() for jar in Path(plan.jars).glob("*.jar")))
     env.set_parallelism(plan.tasks)
     env.enable_checkpointing(_CHECKPOINT_MS)
@@ -77,7 +79,7 @@ def run(plan: Plan) -> None:
         kafka.KafkaSource.builder()
         .set_bootstrap_servers(plan.bootstrap_servers)
         .set_topics(plan.source)
-        .set_group_id("flink")
+        .set_group_id(plan.destination)
         .set_starting_offsets(kafka.KafkaOffsetsInitializer.earliest())
         .set_value_only_deserializer(SimpleStringSchema())
         .build()

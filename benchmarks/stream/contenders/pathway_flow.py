@@ -1,18 +1,16 @@
 """Pathway: one user-defined function over batches, as it documents those for models.
 
-What is remembered lies in embedded stores, as in the bare loop: Pathway's own state is reached by
-its reducers, which give one row a key, not one an event. It recovers nothing.
+What is remembered lies in memory: Pathway's own state is reached by its reducers, which give one row
+a key, not one an event. It recovers nothing. However many rows a batch may have, Pathway's engine
+hands over 128.
 """
 
-from collections import defaultdict
 from itertools import count
-import json
 from typing import Any
 
 import pathway as pw  # pants: no-infer-dep
-import pyarrow as pa
 from stream.plan import Plan
-from stream.scorer import Folder
+from stream.scorer import Memory
 from stream.scorer import Scorer
 from stream.scorer import of_cards
 
@@ -21,31 +19,27 @@ from fraudstream.features.sets import DEFAULT
 
 def run(plan: Plan) -> None:
     """Read, score batches, write."""
-    scorer, state, number = Scorer(plan), Folder(plan), count()
+    scorer, cards, merchants, number = Scorer(plan), Memory(), Memory(), count()
 
     @pw.udf(max_batch_size=plan.batch)
     def score(values: list[bytes], places: list[Any]) -> list[bytes]:
-        batch = next(number)
-        by_partition: dict[int, list[tuple[int, int, bytes]]] = defaultdict(list)
-        for value, packed in zip(values, places, strict=True):
-            place = json.loads(str(packed))
-            by_partition[place["partition"]].append((place["offset"], 2**42, value))
-        rows = []
-        for partition, some in by_partition.items():
-            offsets, appended_ms, theirs = zip(*sorted(some), strict=True)
-            at, store = (plan.source, partition), state.of_partition(partition)
-            rows.append(of_cards(DEFAULT, at, batch, offsets, appended_ms, [*theirs], store))
-        results = scorer.results(batch, pa.concat_tables(rows), state.of_key)
+        appended_ms = [place["timestamp_millis"].as_int() for place in places]
+        at = [next(number) for _ in values]
+        rows = of_cards(DEFAULT, (plan.source, 0), 0, at, appended_ms, values, cards)
+        results = scorer.results(0, rows, lambda key: merchants)
         # Each record has one result; which one is for which does not matter from here on.
         return [row["value"] for row in results.to_pylist() if row["topic"] == plan.destination]
 
     settings = {
         "bootstrap.servers": plan.bootstrap_servers,
-        "group.id": "pathway",
+        "group.id": plan.destination,
         "auto.offset.reset": "earliest",
         "compression.type": "lz4",
     }
-    records = pw.io.kafka.read(settings, plan.source, format="raw", with_metadata=True)
+    # What is read together is written together: without a limit, all of a backlog.
+    records = pw.io.kafka.read(
+        settings, plan.source, format="raw", with_metadata=True, max_backlog_size=plan.batch
+    )
     results = records.select(value=score(pw.this.data, pw.this._metadata))
     pw.io.kafka.write(results, settings, plan.destination, format="raw", value=results.value)
     pw.run(monitoring_level=pw.MonitoringLevel.NONE)

@@ -19,6 +19,9 @@ from stream.scorer import of_cards
 from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.steps import HANDED_ON
 
+#: Bytes, some hundred records.
+_FETCHED = 64 * 1024
+
 
 def run(plan: Plan) -> None:
     """Read, keep cards, group by merchant, keep merchants, write."""
@@ -42,10 +45,13 @@ def run(plan: Plan) -> None:
 
     app = Application(
         broker_address=plan.bootstrap_servers,
-        consumer_group="quix",
+        consumer_group=plan.destination,
         auto_offset_reset="earliest",
         state_dir=f"{plan.folder}/state",
         loglevel="WARNING",
+        # It takes what has been fetched first, first: a backlog fetched far ahead would keep the
+        # merchants waiting until all of its cards are done.
+        consumer_extra_config={"max.partition.fetch.bytes": _FETCHED, "queued.min.messages": 100},
         producer_extra_config={"compression.type": "lz4", "partitioner": "murmur2_random"},
     )
     source = app.topic(plan.source, value_deserializer="bytes", key_deserializer="bytes")

@@ -18,12 +18,15 @@ class Entry:
         What it needs from Maven, as ``organisation:module:version``.
     share
         How much of the events it is given: a slow one would take hours over all of them.
+    runs_ahead
+        See `stream.measuring.drained`.
     """
 
     module: str
     peer: str = ""
     jars: tuple[str, ...] = ()
     share: float = 1.0
+    runs_ahead: bool = False
 
 
 OURS = "fraudstream"
@@ -34,12 +37,12 @@ CONTENDERS = {
     "first_written": Entry("first_written", share=0.01),
     "bare_loop": Entry("bare_loop"),
     "quixstreams": Entry("quix", "quixstreams", share=0.01),
-    "bytewax": Entry("bytewax_flow", "bytewax"),
+    "bytewax": Entry("bytewax_flow", "bytewax", runs_ahead=True),
     "pyflink": Entry(
         "flink",
         "pyflink",
         ("org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2",),
         share=0.01,
     ),
-    "pathway": Entry("pathway_flow", "pathway"),
+    "pathway": Entry("pathway_flow", "pathway", share=0.1),
 }

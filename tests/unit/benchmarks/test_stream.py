@@ -45,6 +45,28 @@ def test_a_rate_is_that_of_whole_batches(batch):
     assert found.cpu_us == pytest.approx(2e6 / batch, rel=0.01)
 
 
+def test_who_runs_ahead_is_measured_from_its_first_results_on():
+    # It writes a batch, works on all others for eight seconds, and writes them together.
+    load = Load(1_000, warm_up=2, measured=3)
+    appended_ms = np.repeat([1_000, 9_000], [1_000, 4_000])
+    at_s = np.arange(0.0, 10.0)
+    found = drained(load, appended_ms, Cost(at_s, at_s), runs_ahead=True)
+    assert found.rows_s == pytest.approx(500, rel=0.01)
+    assert found.cpu_us == pytest.approx(2_000, rel=0.01)
+
+
+def test_who_could_run_ahead_and_does_not_is_measured_as_others_are():
+    load = Load(1_000, warm_up=2, measured=3)
+    appended_ms = np.arange(5_000)
+    cost = Cost(np.arange(0.0, 10.0), np.arange(0.0, 10.0))
+    assert drained(load, appended_ms, cost, runs_ahead=True) == drained(load, appended_ms, cost)
+
+
+def test_what_takes_less_than_the_clock_can_tell_has_taken_a_millisecond():
+    cost = Cost(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    assert drained(Load(10, 1, 1), np.full(20, 500), cost).rows_s == pytest.approx(10_000)
+
+
 def test_a_ratio_is_taken_in_each_round():
     # The second round had half of the machine: that says nothing of who is faster.
     ours = [Drained(rate, 0.0) for rate in (100.0, 50.0, 100.0)]
