@@ -1,7 +1,7 @@
 """Pathway: one user-defined function over batches, as it documents those for models.
 
-What is remembered lies in memory: Pathway's own state is reached by its reducers, which give one row
-a key, not one an event. It recovers nothing. However many rows a batch may have, Pathway's engine
+What is remembered lies in memory: Pathway's own state is reached by its reducers, which give one
+row a key, not one an event. It recovers nothing. However many rows a batch may have, its engine
 hands over 128.
 """
 
