@@ -167,8 +167,9 @@ def card_step(
     card = as_int64(known["card"])
     layout = layout_of(feature_set, "card")
     records, is_first = np.zeros(0, layout.dtype), np.zeros(0, dtype=bool)
+    own = np.zeros(0, dtype=np.int64)
     if len(columns):
-        records, is_first = _remember(
+        records, is_first, own = _remember(
             store,
             batch,
             layout,
@@ -190,8 +191,8 @@ def card_step(
         clock_us[rows],
         {name: column[rows] for name, column in known.items()},
     )
-    own = _of_first_step(feature_set)
-    features = features_at(own, history, _NO_EVENTS, moments, feature_set.most_events)
+    firsts = _of_first_step(feature_set)
+    features = features_at(firsts, history, _NO_EVENTS, moments, feature_set.most_events)
     handed = {
         "kind": np.full(len(rows), TRANSACTION),
         "bucket": _bucket(moments.values, shared_keys(feature_set)[0]),
@@ -199,7 +200,7 @@ def card_step(
         "partition": np.full(len(rows), place[1]),
         "offset": own_offsets[rows],
         "clock_us": clock_us[rows],
-        "is_late": _is_late(history, moments),
+        "is_late": _is_late(records, own),
         "features": _lists(np.column_stack([np.zeros((len(rows), 0)), *features.values()])),
     }
     transactions = _table(columns.take(pa.array(rows)), handed)
@@ -351,7 +352,7 @@ def portions(rows: pa.Table, most: int) -> Iterator[pa.Table]:
 
 def _remember(
     store: Store, batch: int, layout: Layout, names: Mapping[int, str], new: Records, bound: Bound
-) -> tuple[Records, Mask]:
+) -> tuple[Records, Mask, Int64]:
     """Return all that is known of some keys, with what a batch brings, and keep what must be.
 
     Returns
@@ -360,32 +361,35 @@ def _remember(
         All of it.
     is_first
         Which of `new` are no copies of what came before.
+    own
+        The places of these in `records`.
     """
-    records, is_new, is_first = _merged(store.read(names, layout), new)
+    records, is_first, own = _merged(store.read(names, layout), new)
+    is_new = np.zeros(len(records), dtype=bool)
+    is_new[own] = True
     store.append(batch, names, records[bound.kept(records, is_new)])
-    return records, is_first
+    return records, is_first, own
 
 
-def _merged(held: Records, new: Records) -> tuple[Records, Mask, Mask]:
+def _merged(held: Records, new: Records) -> tuple[Records, Mask, Int64]:
     """Return what is held, and of what is new the first copy of each transaction not held yet.
 
     Returns
     -------
     records
         All of them.
-    is_new
-        Which of these the batch brings, also where it is repeated and they are held already.
     is_first
-        Which of `new` these are. What is known under a transaction's id has to come from its own
-        arrival: so a repeated batch is not mistaken for a batch of copies.
+        Which of `new` are no copies, also where the batch is repeated and they are held already.
+        What is known under a transaction's id has to come from its own arrival: so a repeated
+        batch is not mistaken for a batch of copies.
+    own
+        The places of these in `records`.
     """
     both = np.concatenate([held, new])
     first, copy_of = first_copies(both["key"], both["transaction"], np.arange(len(both)))
     came = copy_of[len(held) :]
     is_first = both["arrival"][first[came]] == new["arrival"]
-    is_new = np.zeros(len(first), dtype=bool)
-    is_new[came[is_first]] = True
-    return both[first], is_new, is_first
+    return both[first], is_first, came[is_first]
 
 
 def _bound(feature_set: FeatureSet, transactions: pa.Table) -> Bound:
@@ -420,16 +424,14 @@ def _advance_clock(store: PartitionStore, batch: int, time_us: Int64) -> Int64:
     return clock_us
 
 
-def _is_late(history: Events, moments: Moments) -> Mask:
-    """Tell which transactions are behind what their card had already shown."""
-    order = np.lexsort((history.arrival, history.key))
-    latest = running_maximum(history.key[order], history.time_us[order])
-    place = np.dtype([("key", "i8"), ("arrival", "i8")])
-    sorted_places = np.empty(len(order), dtype=place)
-    sorted_places["key"], sorted_places["arrival"] = history.key[order], history.arrival[order]
-    asked = np.empty(len(moments), dtype=place)
-    asked["key"], asked["arrival"] = moments.key, moments.sequence
-    return latest[np.searchsorted(sorted_places, asked)] > moments.time_us
+def _is_late(records: Records, own: Int64) -> Mask:
+    """Tell which transactions, by their places, are behind what their card had already shown."""
+    key, time_us = records["key"], records["time_us"]
+    order = np.lexsort((records["arrival"], key))
+    latest = np.empty(len(order), dtype=np.int64)
+    latest[order] = running_maximum(key[order], time_us[order])
+    late: Mask = latest[own] > time_us[own]
+    return late
 
 
 def _of_first_step(feature_set: FeatureSet) -> list[Feature]:
