@@ -28,12 +28,15 @@ from fraudstream.kafka.reading import read
 from fraudstream.kafka.reading import spans
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
+from fraudstream.kafka.topics import UnknownTopic
 from fraudstream.stack.jars import resolve_jars
 from fraudstream.stack.kafka import KafkaBroker
 
 #: How long a contender may take for a backlog, and to start.
 _DRAIN_S, _START_S = 900.0, 300.0
 _TASKS = 2
+#: How long a broker may take to know a topic that it has created, and how often it is asked.
+_SEEN_S, _PROBE_S = 30.0, 0.1
 #: Before a latency is measured: enough for every partition, and for code to get warm.
 _FIRST = 20_000
 
@@ -69,7 +72,7 @@ class Bench:
     def backlog(self, name: str, cards: int, partitions: int, events: int, advance: Advance) -> str:
         """Fill a new topic with transactions, and return its name."""
         topics = Topics(name, f"{name}-labels", f"{name}-a", f"{name}-s", f"{name}-refused")
-        self.cluster.create_topics(topics, partitions)
+        created(self.cluster, topics, partitions)
         Traffic(cards).send(self.cluster, topics, events, advance)
         return name
 
@@ -146,7 +149,7 @@ class Bench:
                 str(self.cache),
                 jars,
             )
-            self.cluster.create_topics(plan.topics, partitions)
+            created(self.cluster, plan.topics, partitions)
             command = [python, "-m", "stream.contenders.start", entry.module, plan.to_json()]
             with started(name, command, {"PYTHONPATH": path}, plan) as contender:
                 yield contender, plan
@@ -163,6 +166,27 @@ class Bench:
         client = self.cluster.admin()
         for deleted in client.delete_topics(own).values():
             deleted.result()
+
+
+def created(cluster: Cluster, topics: Topics, partitions: int, within_s: float = _SEEN_S) -> None:
+    """Create topics, and wait until the broker knows them: it may say so a moment before.
+
+    Raises
+    ------
+    UnknownTopic
+        If it does not know them `within_s`.
+    """
+    cluster.create_topics(topics, partitions)
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            cluster.require_topics(topics.names())
+        except UnknownTopic:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PROBE_S)
+        else:
+            return
 
 
 def _silent(count: float) -> None:

@@ -12,6 +12,7 @@ import pytest
 from stream import measuring
 from stream import plan
 from stream import running
+from stream.bench import created
 from stream.main import compare
 from stream.measuring import Drained
 from stream.measuring import Load
@@ -25,6 +26,8 @@ from stream.scorer import Memory
 
 from fraudstream.inference.embedded import EmbeddedStore
 from fraudstream.inference.store import Layout
+from fraudstream.kafka.topics import Topics
+from fraudstream.kafka.topics import UnknownTopic
 from fraudstream.stack.process import ProcessFailed
 from unit.benchmarks.awaiting import await_that
 
@@ -109,6 +112,32 @@ def test_who_fails_is_told_with_the_reason_and_not_asked_again():
     assert told["ratios"] == {"passthrough": 1.0}
     assert told["rows_s"] == {"fraudstream": 1_000, "passthrough": 1_000}
     assert track.asked == [*names, *names[:2]]
+
+
+class Slow:
+    """A cluster that has created topics some questions before it knows them."""
+
+    def __init__(self, questions):
+        self.questions = questions
+
+    def create_topics(self, topics, partitions):
+        pass
+
+    def require_topics(self, names):
+        self.questions -= 1
+        if self.questions > 0:
+            raise UnknownTopic(", ".join(names))
+
+
+def test_a_topic_is_used_when_the_broker_knows_it():
+    cluster = Slow(questions=3)
+    created(cluster, Topics("a", "b", "c", "d", "e"), 4)
+    assert cluster.questions == 0
+
+
+def test_a_topic_that_the_broker_never_knows_is_told():
+    with pytest.raises(UnknownTopic, match="a, b"):
+        created(Slow(questions=1_000), Topics("a", "b", "c", "d", "e"), 4, within_s=0.0)
 
 
 def test_a_process_that_ends_while_it_is_looked_at_has_used_nothing(monkeypatch):
