@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
@@ -47,26 +48,49 @@ def tables(result: dict[str, Any]) -> list[Table]:
 
 
 def picture(result: dict[str, Any], file: Path) -> None:
-    """Draw what contenders do a second, on a scale of powers of ten, and latency."""
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    left, middle, right = figure.subplots(1, 3, width_ratios=[3, 2, 2])
-    rates = {name: told["rows_s"] for name, told in result["contenders"].items()}
-    colours = [_OURS if name == "fraudstream" else _OTHERS for name in rates]
-    bars = left.barh(list(rates), list(rates.values()), color=colours)
-    left.bar_label(bars, fmt="{:,.0f}", padding=3)
-    left.set_xscale("log")
-    left.margins(x=0.3)
-    left.invert_yaxis()
-    left.set_title("Events a second", loc="left")
-    cards = result["cards"]
-    middle.bar([f"{int(count):,}" for count in cards], list(cards.values()), color=_OURS)
-    middle.set_title("The stream, by cards", loc="left")
-    for name, told in result["latency_ms"].items():
-        right.plot(list(told), list(told.values()), marker="o", label=name.replace("_", " "))
-    right.set_ylim(bottom=0)
-    right.set_title("Latency, ms, by load", loc="left")
-    if result["latency_ms"]:
-        right.legend(frameon=False)
-    for axes in (left, middle, right):
+    """Draw what contenders do a second, on a scale of powers of ten, and what else was measured."""
+    parts = [name for name in ("cards", "partitions", "latency_ms") if result[name]]
+    figure = Figure(figsize=(5 + 3.2 * len(parts), 3.4), layout="constrained")
+    widths = [1.4, *(1.0 for _ in parts)]
+    first, *others = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
+    _draw_contenders(first, {name: told["rows_s"] for name, told in result["contenders"].items()})
+    for axes, part in zip(others, parts, strict=True):
+        if part == "latency_ms":
+            _draw_latency(axes, result[part])
+        else:
+            _draw_scale(axes, part, result[part])
+    for axes in (first, *others):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=150)
+
+
+def _draw_contenders(axes: Axes, rates: dict[str, int]) -> None:
+    colours = [_OURS if name == "fraudstream" else _OTHERS for name in rates]
+    bars = axes.barh(list(rates), list(rates.values()), color=colours)
+    axes.bar_label(bars, fmt="{:,.0f}", padding=3)
+    axes.set_xscale("log")
+    axes.set_xlim(10, 10 * max(rates.values(), default=10))
+    axes.invert_yaxis()
+    axes.set_title("Events a second", loc="left")
+
+
+def _draw_scale(axes: Axes, what: str, rates: dict[str, int]) -> None:
+    bars = axes.bar([f"{int(count):,}" for count in rates], list(rates.values()), color=_OURS)
+    axes.bar_label(bars, fmt="{:,.0f}", padding=2)
+    axes.margins(y=0.15)
+    axes.yaxis.set_visible(False)
+    axes.set_title(f"The stream, by {what}", loc="left")
+
+
+def _draw_latency(axes: Axes, latency: dict[str, dict[str, float]]) -> None:
+    for load, told in latency.items():
+        name, _, share = load.rpartition("_")
+        colour = _OTHERS if name else _OURS
+        label = f"{name or 'the stream'}, {share}%"
+        style = "-" if share == "25" else "--"
+        axes.plot(list(told), list(told.values()), style, marker="o", color=colour, label=label)
+    # The legend has the room above the highest of them.
+    axes.set_ylim(0, 1.4 * max(value for told in latency.values() for value in told.values()))
+    axes.margins(x=0.1)
+    axes.set_title("Latency, ms, by load", loc="left")
+    axes.legend(frameon=False, loc="upper left")

@@ -19,6 +19,8 @@ from stream.measuring import Load
 from stream.measuring import drained
 from stream.measuring import ratio
 from stream.peers import our_sources
+from stream.report import picture
+from stream.report import tables
 from stream.running import Cost
 from stream.running import TooSlow
 from stream.running import processor_s
@@ -112,6 +114,27 @@ def test_who_fails_is_told_with_the_reason_and_not_asked_again():
     assert told["ratios"] == {"passthrough": 1.0}
     assert told["rows_s"] == {"fraudstream": 1_000, "passthrough": 1_000}
     assert track.asked == [*names, *names[:2]]
+
+
+REPORT = {
+    "rounds": 1,
+    "contenders": {"fraudstream": {"rows_s": 100, "cpu_us_per_event": 2.0}},
+    "ratios": {},
+    "not_run": {"pathway": "no wheel"},
+    "cards": {"10000": 90, "1000000": 80},
+    "partitions": {"1": 50, "2": 100},
+    "latency_ms": {
+        load: {"p50": 1.0, "p99": 2.0, "p99.9": 3.0} for load in ("25", "75", "passthrough_25")
+    },
+}
+
+
+@pytest.mark.parametrize("without", [(), ("cards",), ("cards", "partitions", "latency_ms")])
+def test_what_was_measured_has_a_table_and_a_place_in_the_picture(tmp_path, without):
+    report = REPORT | {part: {} for part in without}
+    picture(report, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert len(tables(report)) == 4 - len(without)
 
 
 class Slow:
