@@ -119,13 +119,13 @@ def _rows_s(each: list[Drained]) -> int:
 @click.option(
     "--batch",
     type=click.IntRange(1_000),
-    default=50_000,
+    default=200_000,
     show_default=True,
     help="The most events that a contender takes at once.",
 )
-@click.option("--batches", type=click.IntRange(1), default=6, show_default=True, help="Measured.")
+@click.option("--batches", type=click.IntRange(1), default=2, show_default=True, help="Measured.")
 @click.option(
-    "--warm-up", type=click.IntRange(1), default=3, show_default=True, help="Batches before them."
+    "--warm-up", type=click.IntRange(1), default=2, show_default=True, help="Batches before them."
 )
 @click.option(
     "--contender",

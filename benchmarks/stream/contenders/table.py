@@ -34,15 +34,15 @@ OURS = "fraudstream"
 CONTENDERS = {
     OURS: Entry("ours"),
     "passthrough": Entry("passthrough"),
-    "first_written": Entry("first_written", share=0.01),
+    "first_written": Entry("first_written", share=0.005),
     "bare_loop": Entry("bare_loop"),
-    "quixstreams": Entry("quix", "quixstreams", share=0.01),
+    "quixstreams": Entry("quix", "quixstreams", share=0.002),
     "bytewax": Entry("bytewax_flow", "bytewax", runs_ahead=True),
     "pyflink": Entry(
         "flink",
         "pyflink",
         ("org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2",),
-        share=0.01,
+        share=0.002,
     ),
-    "pathway": Entry("pathway_flow", "pathway", share=0.1),
+    "pathway": Entry("pathway_flow", "pathway", share=0.02),
 }
