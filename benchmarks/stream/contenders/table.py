@@ -44,5 +44,5 @@ CONTENDERS = {
         ("org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2",),
         share=0.002,
     ),
-    "pathway": Entry("pathway_flow", "pathway", share=0.02),
+    "pathway": Entry("pathway_flow", "pathway", share=0.05),
 }
