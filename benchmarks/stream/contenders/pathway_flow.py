@@ -25,7 +25,7 @@ def run(plan: Plan) -> None:
     def score(values: list[bytes], places: list[Any]) -> list[bytes]:
         appended_ms = [place["timestamp_millis"].as_int() for place in places]
         at = [next(number) for _ in values]
-        rows = of_cards(DEFAULT, (plan.source, 0), 0, at, appended_ms, values, cards)
+        rows = of_cards(DEFAULT, (plan.source, 0), 0, at, appended_ms, [*values], cards)
         results = scorer.results(0, rows, lambda key: merchants)
         # Each record has one result; which one is for which does not matter from here on.
         return [row["value"] for row in results.to_pylist() if row["topic"] == plan.destination]
