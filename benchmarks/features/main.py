@@ -1,15 +1,15 @@
 """Our engine beside Polars, DuckDB and pandas: the same windows on the same rows."""
 
+from contextlib import ExitStack
 import json
 import os
 from pathlib import Path
 from statistics import median
 import tempfile
-from time import perf_counter
-from time import process_time
 from typing import Any
 
 import click
+from features.engines import Engine
 from features.incremental import BATCH
 from features.incremental import Batches
 from features.incremental import medians
@@ -32,35 +32,38 @@ def compare(rows: Rows, threads: int, repeats: int) -> dict[str, Any]:
     os.environ["POLARS_MAX_THREADS"] = str(threads)
     from features import contenders
 
-    seconds: dict[str, list[float]] = {}
-    processor: dict[str, list[float]] = {}
-    results: dict[str, contenders.Columns] = {}
-    differences = {}
-    with progress_bar("measuring engines", total=repeats * 3 + 4) as advance:
-        computing = {
-            name: prepare(rows, threads) for name, prepare in contenders.CONTENDERS.items()
+    told: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders.CONTENDERS}
+    with (
+        progress_bar("measuring engines", total=repeats * 3 + 4) as advance,
+        ExitStack() as running,
+    ):
+        engines = {
+            name: running.enter_context(Engine(name, rows, threads))
+            for name in contenders.CONTENDERS
         }
         for turn in range(repeats + 1):
-            for name, compute in computing.items():
+            for name, engine in engines.items():
                 # Pandas takes so long that once has to do, and needs no warming up.
                 if name == "pandas" and turn != 1:
                     continue
-                begin, begin_cpu = perf_counter(), process_time()
-                columns = compute()
+                measured = engine.turn()
                 if turn:
-                    seconds.setdefault(name, []).append(perf_counter() - begin)
-                    processor.setdefault(name, []).append(process_time() - begin_cpu)
-                # The first is kept to be compared; others leave their memory to the next turn.
-                results.setdefault(name, columns)
-                del columns
+                    told[name].append(measured)
                 advance(1)
-    for name, columns in results.items():
-        if name != "fraudstream":
-            differences[name] = contenders.largest_difference(results["fraudstream"], columns)
+        results = {name: engine.columns() for name, engine in engines.items()}
+    differences = {
+        name: contenders.largest_difference(results["fraudstream"], columns)
+        for name, columns in results.items()
+        if name != "fraudstream"
+    }
+    seconds, processor = (
+        {name: round(median(each[kind] for each in every), 3) for name, every in told.items()}
+        for kind in (0, 1)
+    )
     return {
         "rows": len(rows),
-        "seconds": {name: round(median(seconds[name]), 3) for name in contenders.CONTENDERS},
-        "cpu_seconds": {name: round(median(processor[name]), 3) for name in contenders.CONTENDERS},
+        "seconds": seconds,
+        "cpu_seconds": processor,
         "max_abs_difference": max(differences.values()),
         "differences": differences,
         "threads": threads,
@@ -124,7 +127,7 @@ def main(
 ) -> None:
     """Measure the 12 windows of the set handbook, and what a batch of the stream costs.
 
-    Our engine, Polars and DuckDB compute in turns, in one process, with as many threads each;
+    Our engine, Polars and DuckDB compute in turns, in a process each, with as many threads each;
     medians are told, and the largest difference of any number. Pandas computes once. Then
     batches of 10,000 events are worked off over 10,000 and over 1,000,000 cards.
     """
