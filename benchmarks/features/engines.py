@@ -5,8 +5,6 @@ from concurrent.futures import ProcessPoolExecutor
 import multiprocessing
 from time import perf_counter
 from time import process_time
-from types import TracebackType
-from typing import Self
 
 from features.rows import Rows
 import numpy as np
@@ -38,15 +36,8 @@ class Engine:
         """Return what it has computed in its first turn."""
         return self._process.submit(_columns).result()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End its process."""
         self._process.shutdown()
 
 

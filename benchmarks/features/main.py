@@ -1,6 +1,7 @@
 """Our engine beside Polars, DuckDB and pandas: the same windows on the same rows."""
 
 from contextlib import ExitStack
+from contextlib import closing
 import json
 import os
 from pathlib import Path
@@ -38,7 +39,7 @@ def compare(rows: Rows, threads: int, repeats: int) -> dict[str, Any]:
         ExitStack() as running,
     ):
         engines = {
-            name: running.enter_context(Engine(name, rows, threads))
+            name: running.enter_context(closing(Engine(name, rows, threads)))
             for name in contenders.CONTENDERS
         }
         for turn in range(repeats + 1):
