@@ -186,16 +186,11 @@ class Course:
 
     def step(self, name: str, do: Callable[[], Any]) -> Any:
         """Take a step and return what it gives."""
-        print(f"{name} …", end=" ", file=sys.stderr, flush=True)
+        print(f"{name} …", file=sys.stderr, flush=True)
         began = time.monotonic()
-        try:
-            result = do()
-        except BaseException:
-            # Ctrl-C too ends the line that was begun; what went wrong goes on its way.
-            print("failed", file=sys.stderr)
-            raise
+        result = do()
         self.seconds[name] = round(time.monotonic() - began, 1)
-        print(f"{self.seconds[name]} s", file=sys.stderr)
+        print(f"  {self.seconds[name]} s", file=sys.stderr)
         return result
 
 

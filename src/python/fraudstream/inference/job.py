@@ -18,12 +18,14 @@ import structlog
 
 from fraudstream.inference.champion import Models
 from fraudstream.inference.champion import Pin
+from fraudstream.inference.exchange import BLOCKS
+from fraudstream.inference.exchange import received
+from fraudstream.inference.exchange import sent
 from fraudstream.inference.kept import write_whole
 from fraudstream.inference.metrics import Metrics
 from fraudstream.inference.session import NAME
 from fraudstream.inference.sink import PREFIX
 from fraudstream.inference.sink import Sink
-from fraudstream.inference.steps import HANDED_ON
 from fraudstream.inference.steps import shared_keys
 from fraudstream.inference.tally import WRITTEN
 from fraudstream.inference.tally import rows_of
@@ -198,15 +200,14 @@ class Batches:
         settings = self._settings
         champion, *in_shadow = self._shipped(records.sparkSession, pin)
         *between, _ = shared_keys(settings.feature_set)
-        handed_on = from_arrow_schema(HANDED_ON)
-        rows = records.mapInArrow(first_task(settings, batch, spent), handed_on)
+        blocks = from_arrow_schema(BLOCKS)
+        rows = records.mapInArrow(sent(first_task(settings, batch, spent), pin.shards), blocks)
         for key in between:
-            rows = rows.repartitionById(pin.shards, "bucket").mapInArrow(
-                key_task(settings, batch, key, spent), handed_on
-            )
+            step = sent(received(key_task(settings, batch, key, spent)), pin.shards)
+            rows = rows.repartitionById(pin.shards, "shard").mapInArrow(step, blocks)
         challenger = in_shadow[0] if in_shadow else None
-        scoring = scoring_task(settings, batch, champion, challenger, spent)
-        return rows.repartitionById(pin.shards, "bucket").mapInArrow(
+        scoring = received(scoring_task(settings, batch, champion, challenger, spent))
+        return rows.repartitionById(pin.shards, "shard").mapInArrow(
             writing_task(scoring, self._sink, batch, spent), from_arrow_schema(WRITTEN)
         )
 

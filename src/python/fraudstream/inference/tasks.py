@@ -31,7 +31,6 @@ from fraudstream.inference.scoring import Destinations
 from fraudstream.inference.scoring import Results
 from fraudstream.inference.scoring import results
 from fraudstream.inference.sink import Sink
-from fraudstream.inference.steps import HANDED_ON
 from fraudstream.inference.steps import card_step
 from fraudstream.inference.steps import key_step
 from fraudstream.inference.steps import label_step
@@ -279,7 +278,7 @@ def _key_step(settings: Settings, batch: int, key: str) -> Callable[[pa.Table], 
 def _handed_on(records: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     batches = [some for some in records if some.num_rows]
     if batches:
-        yield from portions(pa.Table.from_batches(batches).cast(HANDED_ON), _ROWS_AT_ONCE)
+        yield from portions(pa.Table.from_batches(batches), _ROWS_AT_ONCE)
 
 
 def shard_at_hand() -> int:
