@@ -217,6 +217,16 @@ def test_a_settled_state_goes_on(state: State) -> None:
     assert transactions(state.open("cards-0", 2), {1: "one"}) == [5, 6]
 
 
+def test_a_state_of_more_is_larger(make: Make) -> None:
+    small, large = (make(f"s{next(_NUMBERS)}") for _ in range(2))
+    for state, keys in ((small, 1), (large, 20_000)):
+        state.create(-1)
+        kept = records(*((key, 1, 1, key, 1.0) for key in range(keys)))
+        state.open("cards-0", 0).append(0, {key: f"card-{key}" for key in range(keys)}, kept)
+    held = 20_000 * LAYOUT.dtype.itemsize
+    assert 0 < small.size() < held <= large.size() < 10 * held
+
+
 def test_what_earlier_states_have_left_is_removed_and_nothing_else(make: Make) -> None:
     old, new = (make(f"s{next(_NUMBERS)}") for _ in range(2))
     for state in (old, new):

@@ -74,7 +74,7 @@ def test_features_of_any_key_are_served_as_a_replay_computes_them(
     stream = claim(checkpoint, TOPICS)
     state.create(-1)
     settings = Settings(traffic.cluster, TOPICS, checkpoint, EVERY_KEY, 10**6, 1.0, state)
-    metrics = Metrics(tmp_path / "checkpoint" / "state", lambda places: {})
+    metrics = Metrics(state, lambda places: {})
     models = Models(
         Shelf(str(tmp_path / "model"), "m"), Kept(tmp_path / "models", EVERY_KEY), metrics
     )

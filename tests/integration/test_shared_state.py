@@ -126,6 +126,7 @@ def test_a_user_with_no_more_rights_than_are_needed_does_all(
     store.keep_clock(0, 7)
     state.keep(0, begun)
     assert state.flaw(0) is None
+    assert state.size() > 0
     state.remove_others()
     other = SharedState(RedisServer(url, "hidden"), "stream", "default.v1@0", "two")
     other.remove_others()

@@ -20,7 +20,7 @@ from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
 
 _DEADLINE_S = 10
-NO_METRICS = Metrics(Path("nowhere"), lambda places: {})
+NO_METRICS = Metrics(EmbeddedState(Path("nowhere")), lambda places: {})
 SINK = Sink(Cluster("kafka:9092"), "stream", "scores")
 
 

@@ -8,11 +8,13 @@ from prometheus_client import CollectorRegistry
 import pytest
 
 from fraudstream.inference.champion import Pin
+from fraudstream.inference.embedded import EmbeddedState
 from fraudstream.inference.metrics import Metrics
 from fraudstream.inference.metrics import PortTaken
 from fraudstream.inference.metrics import served
 from fraudstream.inference.progress import Ends
 from fraudstream.inference.progress import Progress
+from fraudstream.inference.shared import StateUnreachable
 from fraudstream.inference.tally import LATENCY_BOUNDS_S
 from fraudstream.inference.tally import WRITTEN
 from fraudstream.inference.tally import Tally
@@ -40,7 +42,7 @@ def written(shard=0, was_there=False, at_ms=1_000.0, **counts):
 
 @pytest.fixture
 def metrics(tmp_path):
-    return Metrics(tmp_path, lambda places: {}, clock=lambda: 100.0)
+    return Metrics(EmbeddedState(tmp_path), lambda places: {}, clock=lambda: 100.0)
 
 
 def value(metrics, name, **labels):
@@ -104,7 +106,7 @@ def test_lag_is_what_lies_between_what_was_read_and_the_end_as_it_is_now(tmp_pat
         asked.append(places)
         return {place: ends[place] for place in places}
 
-    metrics = Metrics(tmp_path, now)
+    metrics = Metrics(EmbeddedState(tmp_path), now)
     metrics.add_records({"transactions": 9}, {("transactions", 0): 5, ("transactions", 1): 4})
     metrics.add_records({"transactions": 1}, {("transactions", 1): 5})
     assert value(metrics, "lag_records", topic="transactions", partition="0") == 7
@@ -157,6 +159,16 @@ def test_the_size_of_the_state_is_what_its_files_take_on_disk(metrics, tmp_path)
         sparse.truncate(1 << 30)
         sparse.write(b"x" * 4096)
     assert 4096 <= value(metrics, "state_bytes") < 1 << 20
+
+
+def test_of_a_state_out_of_reach_no_size_is_told_and_all_else_is(tmp_path):
+    class Far(EmbeddedState):
+        def size(self):
+            raise StateUnreachable("no answer")
+
+    metrics = Metrics(Far(tmp_path), lambda places: {})
+    assert value(metrics, "state_bytes") is None
+    assert value(metrics, "batches_total") == 0
 
 
 def test_metrics_are_served_while_the_block_runs(metrics):

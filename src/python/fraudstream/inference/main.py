@@ -228,7 +228,7 @@ def run_stream(
     losses = find_losses(settings.progress, cluster, inputs, skip_lost=skip_lost)
     _warn_of(losses)
     settings = with_state(settings, generations, progress_bar)
-    metrics = Metrics(checkpoint / "state", Ends(cluster))
+    metrics = Metrics(settings.state, Ends(cluster))
     models = Models(
         Registry(tracking_uri, model_name),
         Kept(checkpoint / "models", DEFAULT),

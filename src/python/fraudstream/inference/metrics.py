@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import contextmanager
+from contextlib import suppress
 from itertools import accumulate
-from pathlib import Path
 import threading
 import time
 from typing import Any
@@ -26,6 +26,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from fraudstream.inference.champion import Pin
+from fraudstream.inference.store import State
 from fraudstream.inference.tally import LATENCY_BOUNDS_S
 from fraudstream.model.bundle import CHALLENGER
 from fraudstream.model.bundle import CHAMPION
@@ -47,7 +48,7 @@ class Metrics(Collector):
     Parameters
     ----------
     state
-        Folder of the stream's state, whose size is told.
+        Whose size is told, where it can be asked for it.
     ends
         Gives where partitions end now; of those that cannot be asked, nothing.
     clock
@@ -56,7 +57,7 @@ class Metrics(Collector):
 
     def __init__(
         self,
-        state: Path,
+        state: State,
         ends: Callable[[Sequence[tuple[str, int]]], Offsets],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -146,8 +147,9 @@ class Metrics(Collector):
         # Kafka may be slow to answer: a batch must not wait for that.
         yield from told
         yield self._lag(reached)
-        size = _gauge("state_bytes", "Size of the state on disk", ())
-        size.add_metric((), _bytes_on_disk(self._state))
+        size = _gauge("state_bytes", "Size of the state, on disk or in Redis", ())
+        with suppress(ConnectionError):
+            size.add_metric((), self._state.size())
         yield size
 
     def _counted(self) -> Iterator[Metric]:
@@ -238,8 +240,3 @@ def _counter(
 
 def _gauge(name: str, told: str, labels: Sequence[str]) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"{_PREFIX}_{name}", told, labels=labels)
-
-
-def _bytes_on_disk(folder: Path) -> int:
-    # The files are sparse: what counts is what they take.
-    return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())

@@ -194,6 +194,10 @@ class State(Protocol):
         """Make what is there outlive the machine; the stream stops."""
         ...
 
+    def size(self) -> int:
+        """Return how many bytes it takes, on disk or in memory, wherever it is."""
+        ...
+
     def remove_others(self) -> None:
         """Remove what earlier states of this stream have left."""
         ...
