@@ -209,6 +209,15 @@ def test_a_batch_begins_only_when_the_one_before_is_done(state: State) -> None:
         state.begin(2)
 
 
+def test_a_mark_is_not_set_back_by_a_driver_that_was_given_up(state: State) -> None:
+    begun = state.begin(0)
+    write(state, 0, 5)
+    write(state, 1, 6)
+    state.keep(0, begun)
+    assert state.flaw(1) is None
+    state.begin(2)
+
+
 def test_a_settled_state_goes_on(state: State) -> None:
     write(state, 0, 5)
     state.settle()

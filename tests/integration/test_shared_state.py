@@ -288,14 +288,6 @@ def test_a_store_that_was_removed_is_a_flaw(state: SharedState, client: Any) -> 
     assert "cards-0 is not what batch 0 had left" in str(state.flaw(0))
 
 
-def test_a_mark_is_not_set_back_by_a_driver_that_was_given_up(state: SharedState) -> None:
-    begun = state.begin(1)
-    state.keep(1, begun)
-    state.keep(2, begun)
-    state.keep(1, begun)
-    assert state.flaw(2) is None
-
-
 def test_keys_are_named_by_stream_and_feature_set(state: SharedState, client: Any) -> None:
     client.set("not ours", "1")
     names = {key.decode() for key in client.keys("fraudstream:*")}

@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 import shutil
 import socket
+from typing import Any
 from typing import NamedTuple
 from zlib import crc32
 
@@ -232,10 +233,7 @@ class EmbeddedState:
 
     def begin(self, batch: int) -> str:
         """See `State.begin`; a settled state is marked as in use."""
-        try:
-            mark = orjson.loads(self._mark.read_bytes())
-        except FileNotFoundError as error:
-            raise StateLost(f"{self.folder} was removed") from error
+        mark = self._marked()
         if mark["batch"] < batch - 1:
             raise StateLost(
                 f"{self.folder} ends with batch {mark['batch']}, and batch {batch} is to come"
@@ -247,7 +245,8 @@ class EmbeddedState:
 
     def keep(self, batch: int, begun: str) -> None:
         """See `State.keep`."""
-        self._set({"batch": batch, "boot": begun, "stores": self._stores()})
+        if self._marked()["batch"] <= batch:
+            self._set({"batch": batch, "boot": begun, "stores": self._stores()})
 
     def create(self, batch: int) -> None:
         """See `State.create`."""
@@ -275,6 +274,13 @@ class EmbeddedState:
     @property
     def _mark(self) -> Path:
         return self.folder / "mark.json"
+
+    def _marked(self) -> dict[str, Any]:
+        try:
+            mark: dict[str, Any] = orjson.loads(self._mark.read_bytes())
+        except FileNotFoundError as error:
+            raise StateLost(f"{self.folder} was removed") from error
+        return mark
 
     def _set(self, mark: dict[str, object], *, durably: bool = False) -> None:
         scratch = self._mark.with_suffix(".new")

@@ -179,6 +179,8 @@ class State(Protocol):
     def keep(self, batch: int, begun: str) -> None:
         """Set the mark: `batch` is done, and what its tasks have written is there.
 
+        It is not set back: a driver that was given up comes late, and the stream has gone on.
+
         Raises
         ------
         StateLost
