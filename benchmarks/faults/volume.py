@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import errno
 import os
 from pathlib import Path
 import subprocess
@@ -22,7 +23,12 @@ class Volume:
         """Leave no room on it, not for a single byte."""
         with self._ballast.open("wb") as ballast:
             while free := self._free():
-                os.posix_fallocate(ballast.fileno(), os.fstat(ballast.fileno()).st_size, free)
+                try:
+                    os.posix_fallocate(ballast.fileno(), os.fstat(ballast.fileno()).st_size, free)
+                except OSError as error:
+                    # Somebody else has written meanwhile: there is less room by now, or none.
+                    if error.errno != errno.ENOSPC:
+                        raise
 
     def empty(self) -> None:
         """Give the room back."""

@@ -5,6 +5,7 @@ import subprocess
 
 from faults import volume
 from faults.volume import NoVolume
+from faults.volume import Volume
 from faults.volume import mounted
 import pytest
 
@@ -22,6 +23,29 @@ def test_a_disk_that_is_full_takes_nothing_until_it_is_emptied(tmp_path: Path) -
     except NoVolume:
         pytest.skip("only root may mount")
     assert not (tmp_path / "disk" / "file").exists()
+
+
+class Contended(Volume):
+    """A disk on which somebody else has written just after it was asked for its room."""
+
+    def __init__(self, folder: Path, told: int) -> None:
+        super().__init__(folder)
+        self._told = [told]
+
+    def _free(self) -> int:
+        return self._told.pop() if self._told else super()._free()
+
+
+def test_room_that_somebody_else_took_meanwhile_is_not_missed(tmp_path: Path) -> None:
+    try:
+        with mounted(tmp_path / "disk", 64):
+            Contended(tmp_path / "disk", 128 << 20).fill()
+            with pytest.raises(OSError, match="No space left on device"):
+                (tmp_path / "disk" / "file").write_bytes(b"x" * 100_000)
+            with pytest.raises(OSError, match="Invalid argument"):
+                Contended(tmp_path / "disk", -1).fill()
+    except NoVolume:
+        pytest.skip("only root may mount")
 
 
 def test_who_may_not_mount_is_told_what_to_do(
