@@ -175,6 +175,18 @@ def test_what_breaks_the_reader_takes_none_of_its_neighbours_along() -> None:
     agree(TRANSACTION, values)
 
 
+@pytest.mark.parametrize(
+    "wrong", [VALID.replace(b"9.5", b'"9.5"'), VALID.replace(b"01-01", b"02-30")]
+)
+def test_what_breaks_the_reader_leaves_few_of_its_neighbours_to_be_parsed_alone(
+    wrong: bytes,
+) -> None:
+    values = [wrong, *[VALID] * 4_999]
+    _, fields, times = KINDS[TRANSACTION]
+    plain = decode_plain(values, TRANSACTION, fields, times)
+    assert plain.rows.tolist() == list(range(1_250, 5_000))
+
+
 @pytest.mark.parametrize("schema", [TRANSACTION, LABEL])
 def test_what_the_simulator_writes_is_plain(schema: str) -> None:
     day = Simulation(WorldSpec(cards=300), datetime(2026, 1, 1, tzinfo=UTC)).day(0)

@@ -26,8 +26,9 @@ from fraudstream.schema.validation import load_schema
 Mask = npt.NDArray[np.bool_]
 Condition = Callable[[pa.ChunkedArray], pa.ChunkedArray]
 
-#: Records parsed in one go: where one of them breaks the reader, so many are left out.
-_AT_ONCE = 2_000
+#: Records parsed in one go. Where one of them breaks the reader, halves are tried, and of as few as
+#: the second number none any more: these are left out.
+_AT_ONCE, _LEFT_OUT = 16_000, 2_000
 
 # An object without another inside, in one line of ASCII: what two JSON readers cannot see
 # differently. Bytes and line breaks outside of it, and escapes, are what they may.
@@ -86,23 +87,37 @@ def decode_plain(
     >>> plain.rows.tolist(), plain.columns["labelled_at_us"].to_pylist()
     ([1], [1000000])
     """
-    tables = [with_times(fields.empty_table(), times)]
-    rows = [np.zeros(0, dtype=np.int64)]
+    found = [(with_times(fields.empty_table(), times), np.zeros(0, dtype=np.int64))]
     for start in range(0, len(values), _AT_ONCE):
         some = values[start : start + _AT_ONCE]
-        candidates = np.flatnonzero(_looks_plain(some))
-        table = _parse([some[row] for row in candidates.tolist()], fields)
-        if table is None:
-            continue
+        candidates = np.flatnonzero(_looks_plain(some)) + start
+        found += _decoded(values, candidates, schema, fields, times)
+    tables, rows = zip(*found, strict=True)
+    return Plain(pa.concat_tables(tables).combine_chunks(), np.concatenate(rows))
+
+
+def _decoded(
+    values: Sequence[bytes | None],
+    rows: npt.NDArray[np.int64],
+    schema: str,
+    fields: pa.Schema,
+    times: Sequence[str],
+) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
+    """Yield columns of those of some rows that pass, and these rows; of half, where one breaks."""
+    table = _parse([values[row] for row in rows.tolist()], fields)
+    if table is not None:
         passed = _passes(table, schema)
         try:
-            found = with_times(table if passed.all() else table.filter(pa.array(passed)), times)
+            columns = with_times(table if passed.all() else table.filter(pa.array(passed)), times)
         except pa.ArrowInvalid:
             # A time that looks like one, on the 30th of February.
-            continue
-        tables.append(found)
-        rows.append(candidates[passed] + start)
-    return Plain(pa.concat_tables(tables).combine_chunks(), np.concatenate(rows))
+            pass
+        else:
+            yield columns, rows[passed]
+            return
+    if len(rows) > _LEFT_OUT:
+        for half in np.array_split(rows, 2):
+            yield from _decoded(values, half, schema, fields, times)
 
 
 def with_times(columns: pa.Table, times: Sequence[str]) -> pa.Table:
