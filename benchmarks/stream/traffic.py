@@ -100,7 +100,7 @@ class Traffic:
             delivery.deliver(some, [False] * len(some))
             advance(len(some))
         account = delivery.close()
-        if account.acknowledged.get(topics.transactions) != count:
+        if account.acknowledged.get(topics.transactions, 0) != count:
             raise NotSent(f"expected {count:,} transactions acknowledged, got {account}")
 
 
