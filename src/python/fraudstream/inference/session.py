@@ -41,6 +41,18 @@ _ON_A_CLUSTER = {
     "spark.dynamicAllocation.enabled": "false",
 }
 
+#: The same where all of Spark is one process on this machine.
+_ON_THIS_MACHINE = {
+    # Nobody else's to reach.
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    # Spark notes each batch in two small files. By its own way each of them has a checksum beside
+    # it, and takes several processes of chmod and readlink: 80 ms a batch.
+    "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+    ),
+}
 
 # On this machine, without a number of failures: Spark would let no task fail even once.
 _LOCAL = re.compile(r"local(?:\[([^,\]]+)\])?")
@@ -106,12 +118,9 @@ def session(
     python, sent = for_executors(master, environment)
     os.environ["PYSPARK_PYTHON"] = python
     conf.setAll(list(sent.items()))
-    if master.startswith("local"):
-        # All of it is one process on this machine, and nobody else's to reach.
-        conf.set("spark.driver.host", "127.0.0.1").set("spark.driver.bindAddress", "127.0.0.1")
-    else:
-        for name, value in _ON_A_CLUSTER.items():
-            conf.setIfMissing(name, value)
+    where = _ON_THIS_MACHINE if master.startswith("local") else _ON_A_CLUSTER
+    for name, value in where.items():
+        conf.setIfMissing(name, value)
     interrupt = signal.getsignal(signal.SIGINT)
     try:
         spark = SparkSession.builder.config(conf=conf).getOrCreate()
