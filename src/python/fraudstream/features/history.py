@@ -373,16 +373,26 @@ def first_copies(card: Int64, transaction: Int64, offset: Int64) -> tuple[Int64,
     >>> first.tolist(), copy_of.tolist()
     ([0, 1], [0, 1, 0])
     """
-    order = np.lexsort((offset, transaction, card))
-    begins = np.ones(len(order), dtype=bool)
-    begins[1:] = (card[order][1:] != card[order][:-1]) | (
-        transaction[order][1:] != transaction[order][:-1]
-    )
-    first_of_group = order[begins]
-    group = np.empty(len(order), dtype=np.int64)
-    group[order] = np.cumsum(begins) - 1
-    first = np.sort(first_of_group)
-    return first, np.searchsorted(first, first_of_group)[group]
+    order = np.argsort(offset, kind="stable")
+    # Numbered as they come first. A transaction's own hash tells nearly all of them apart.
+    group, _ = pd.factorize(transaction[order])
+    begins = _first_of_each(group)
+    if (card[order][begins][group] != card[order]).any():
+        whose, _ = pd.factorize(card[order])
+        group, _ = pd.factorize(group * len(order) + whose)
+        begins = _first_of_each(group)
+    first = order[begins]
+    in_order = np.argsort(first, kind="stable")
+    place = np.empty(len(first), dtype=np.int64)
+    place[in_order] = np.arange(len(first))
+    copy_of = np.empty(len(order), dtype=np.int64)
+    copy_of[order] = place[group]
+    return first[in_order], copy_of
+
+
+def _first_of_each(number: Int64) -> Int64:
+    """Return where each number comes first, of numbers that rise by one when a new one comes."""
+    return np.flatnonzero(np.diff(np.maximum.accumulate(number), prepend=-1))
 
 
 def as_int64(column: Column) -> Int64:
