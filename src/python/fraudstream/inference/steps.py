@@ -33,7 +33,6 @@ from fraudstream.features.history import first_copies
 from fraudstream.features.history import label_values
 from fraudstream.features.history import running_maximum
 from fraudstream.features.history import transaction_values
-from fraudstream.features.windows import assemble
 from fraudstream.features.windows import features_at
 from fraudstream.inference.bounds import Bound
 from fraudstream.inference.bounds import Mask
@@ -318,7 +317,8 @@ def matrix_of(feature_set: FeatureSet, transactions: pa.Table) -> Float64:
     for key in shared_keys(feature_set):
         in_order += [f for f in feature_set.over(key) if not f.is_of_own_card]
     matrix = _matrix(transactions["features"]).reshape(len(transactions), len(in_order))
-    return assemble(feature_set, {f.name: matrix[:, at] for at, f in enumerate(in_order)})
+    place = {feature.name: at for at, feature in enumerate(in_order)}
+    return matrix.take([place[name] for name in feature_set.names], axis=1)
 
 
 def of_kind(rows: pa.Table, kind: int) -> pa.Table:
