@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
 
 from contract.drawn_documents import documents
@@ -183,7 +184,7 @@ def test_what_breaks_the_reader_leaves_few_of_its_neighbours_to_be_parsed_alone(
 ) -> None:
     values = [wrong, *[VALID] * 4_999]
     _, fields, times = KINDS[TRANSACTION]
-    plain = decode_plain(values, TRANSACTION, fields, times)
+    plain = decode_plain(pa.array(values), TRANSACTION, fields, times)
     assert plain.rows.tolist() == list(range(1_250, 5_000))
 
 
@@ -193,6 +194,6 @@ def test_what_the_simulator_writes_is_plain(schema: str) -> None:
     drawn = day.transactions() if schema == TRANSACTION else day.labels()
     values = [orjson.dumps(each) for each in drawn]
     _, fields, times = KINDS[schema]
-    plain = decode_plain(values, schema, fields, times)
+    plain = decode_plain(pa.array(values), schema, fields, times)
     assert plain.rows.tolist() == list(range(len(values)))
     agree(schema, values)

@@ -195,10 +195,10 @@ def _first_step(
     originals: list[bytes | None] = []
     offsets = []
     for some in records:
-        values = some["value"].to_pylist()
+        values = some["value"]
         appended_ms = some["appended_ms"].to_numpy()
         parts.append(_placed(decode(values, appended_ms), appended_ms))
-        originals += [values[rejection.row] for rejection in parts[-1].rejections]
+        originals += [values[rejection.row].as_py() for rejection in parts[-1].rejections]
         offsets.append(some["offset"].to_numpy())
     watch.lap("reading")
     rows = (label_step if is_label else card_step)(

@@ -60,7 +60,10 @@ class Plain:
 
 
 def decode_plain(
-    values: Sequence[bytes | None], schema: str, fields: pa.Schema, times: Sequence[str]
+    values: pa.BinaryArray | pa.LargeBinaryArray,
+    schema: str,
+    fields: pa.Schema,
+    times: Sequence[str],
 ) -> Plain:
     """Decode those of some records that are plain.
 
@@ -83,28 +86,32 @@ def decode_plain(
     >>> value = (b'{"transaction_id": "t1", "card_id": "c1", "merchant_id": "m1", '
     ...          b'"event_time": "1970-01-01T00:00:00Z", "is_fraud": true, '
     ...          b'"labelled_at": "1970-01-01T00:00:01Z", "source": "replay"}')
-    >>> plain = decode_plain([b"?", value], "label.v1", fields, ["event_time", "labelled_at"])
+    >>> values = pa.array([b"?", value])
+    >>> plain = decode_plain(values, "label.v1", fields, ["event_time", "labelled_at"])
     >>> plain.rows.tolist(), plain.columns["labelled_at_us"].to_pylist()
     ([1], [1000000])
     """
     found = [(with_times(fields.empty_table(), times), np.zeros(0, dtype=np.int64))]
     for start in range(0, len(values), _AT_ONCE):
-        some = values[start : start + _AT_ONCE]
-        candidates = np.flatnonzero(_looks_plain(some)) + start
-        found += _decoded(values, candidates, schema, fields, times)
-    tables, rows = zip(*found, strict=True)
-    return Plain(pa.concat_tables(tables).combine_chunks(), np.concatenate(rows))
+        some = values.slice(start, _AT_ONCE)
+        # A tombstone is null, and null is no match.
+        looks_plain = _true(pc.match_substring_regex(some, _PLAIN))
+        rows = np.flatnonzero(looks_plain) + start
+        some = some if looks_plain.all() else some.filter(pa.array(looks_plain))
+        found += _decoded(some, rows, schema, fields, times)
+    columns = pa.concat_tables([table for table, _ in found]).combine_chunks()
+    return Plain(columns, np.concatenate([rows for _, rows in found]))
 
 
 def _decoded(
-    values: Sequence[bytes | None],
+    values: pa.BinaryArray | pa.LargeBinaryArray,
     rows: npt.NDArray[np.int64],
     schema: str,
     fields: pa.Schema,
     times: Sequence[str],
 ) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
-    """Yield columns of those of some rows that pass, and these rows; of half, where one breaks."""
-    table = _parse([values[row] for row in rows.tolist()], fields)
+    """Yield columns of those records that pass, and their rows; of half, where one breaks."""
+    table = _parse(values, fields)
     if table is not None:
         passed = _passes(table, schema)
         try:
@@ -115,9 +122,10 @@ def _decoded(
         else:
             yield columns, rows[passed]
             return
-    if len(rows) > _LEFT_OUT:
-        for half in np.array_split(rows, 2):
-            yield from _decoded(values, half, schema, fields, times)
+    half = len(rows) // 2
+    if half >= _LEFT_OUT // 2:
+        yield from _decoded(values[:half], rows[:half], schema, fields, times)
+        yield from _decoded(values[half:], rows[half:], schema, fields, times)
 
 
 def with_times(columns: pa.Table, times: Sequence[str]) -> pa.Table:
@@ -140,20 +148,16 @@ def with_times(columns: pa.Table, times: Sequence[str]) -> pa.Table:
     return columns
 
 
-def _looks_plain(values: Sequence[bytes | None]) -> Mask:
-    # A tombstone is null, and null is no match.
-    return _true(pc.match_substring_regex(pa.array(values, pa.binary()), _PLAIN))
-
-
-def _parse(values: list[bytes | None], fields: pa.Schema) -> pa.Table | None:
+def _parse(values: pa.BinaryArray | pa.LargeBinaryArray, fields: pa.Schema) -> pa.Table | None:
     """Return a row for each value, or ``None`` if any of them is more than the reader takes."""
-    if not values:
+    if not len(values):
         return None
-    lines = b"\n".join(values)  # type: ignore[arg-type]
+    whole = pa.ListArray.from_arrays([0, len(values)], values)
     try:
+        [lines] = pc.binary_join(whole, pa.scalar(b"\n", values.type))
         table = pyarrow.json.read_json(
-            pa.BufferReader(lines),
-            pyarrow.json.ReadOptions(use_threads=False, block_size=len(lines) + 1),
+            pa.BufferReader(lines.as_buffer()),
+            pyarrow.json.ReadOptions(use_threads=False, block_size=lines.as_buffer().size + 1),
             pyarrow.json.ParseOptions(explicit_schema=fields, unexpected_field_behavior="error"),
         )
     except pa.ArrowInvalid:

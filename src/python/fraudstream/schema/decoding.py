@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraudstream.schema.columnar import Plain
 from fraudstream.schema.columnar import decode_plain
 from fraudstream.schema.columnar import with_times
 from fraudstream.schema.timestamps import CLOCK_TOLERANCE
@@ -26,6 +28,9 @@ from fraudstream.schema.validation import PREDICTION
 from fraudstream.schema.validation import TRANSACTION
 from fraudstream.schema.validation import InvalidDocument
 from fraudstream.schema.validation import validator
+
+#: Values of records, as they were read or as a column.
+Values: TypeAlias = Sequence[bytes | None] | pa.BinaryArray | pa.LargeBinaryArray
 
 #: From so many records on it pays to set up what decodes them together.
 _MANY = 300
@@ -106,15 +111,13 @@ class Decoded:
     rejections: list[Rejection]
 
 
-def decode_transactions(
-    values: Sequence[bytes | None], appended_ms: npt.NDArray[np.int64]
-) -> Decoded:
+def decode_transactions(values: Values, appended_ms: npt.NDArray[np.int64]) -> Decoded:
     """Decode records of the topic of transactions.
 
     Parameters
     ----------
     values
-        The records' values.
+        The records' values; one of Arrow's columns is not copied.
     appended_ms
         ``int64``, milliseconds since the epoch when the broker appended each record. An event
         time more than `CLOCK_TOLERANCE` later is refused.
@@ -132,7 +135,7 @@ def decode_transactions(
     return _decode_flat(values, appended_ms, TRANSACTION, _TRANSACTION_FIELDS, ("event_time",))
 
 
-def decode_labels(values: Sequence[bytes | None], appended_ms: npt.NDArray[np.int64]) -> Decoded:
+def decode_labels(values: Values, appended_ms: npt.NDArray[np.int64]) -> Decoded:
     """Decode records of the topic of labels; see `decode_transactions`."""
     times = ("event_time", "labelled_at")
     return _decode_flat(values, appended_ms, LABEL, _LABEL_FIELDS, times)
@@ -148,28 +151,29 @@ def decode_predictions(
     versions = (PREDICTION, *EARLIER_PREDICTIONS)
     times = ("event_time",)
     rows = range(len(values))
-    table, index, rejections = _decode_each(values, rows, versions, _PREDICTION_FIELDS, times)
+    table, index, rejections = _decode_each(rows, values, versions, _PREDICTION_FIELDS, times)
     role = table.column_names.index("role")
     table = table.set_column(role, "role", pc.fill_null(table["role"], "champion"))
     return _refuse_future(table, index, rejections, appended_ms, times)
 
 
 def _decode_flat(
-    values: Sequence[bytes | None],
+    values: Values,
     appended_ms: npt.NDArray[np.int64],
     schema: str,
     fields: pa.Schema,
     times: tuple[str, ...],
 ) -> Decoded:
     """Decode records of a schema of flat objects: plain ones many at a time, others one by one."""
-    if len(values) < _MANY:
-        decoded = _decode_each(values, range(len(values)), (schema,), fields, times)
-        return _refuse_future(*decoded, appended_ms, times)
-    plain = decode_plain(values, schema, fields, times)
-    if len(plain.rows) == len(values):
-        return _refuse_future(plain.columns, plain.rows, [], appended_ms, times)
-    left = np.setdiff1d(np.arange(len(values)), plain.rows, assume_unique=True)
-    table, index, rejections = _decode_each(values, left.tolist(), (schema,), fields, times)
+    column = values if isinstance(values, pa.Array) else pa.array(values, pa.binary())
+    plain = Plain(with_times(fields.empty_table(), times), np.zeros(0, dtype=np.int64))
+    if len(column) >= _MANY:
+        plain = decode_plain(column, schema, fields, times)
+        if len(plain.rows) == len(column):
+            return _refuse_future(plain.columns, plain.rows, [], appended_ms, times)
+    left = np.setdiff1d(np.arange(len(column)), plain.rows, assume_unique=True)
+    alone = column.take(pa.array(left)).to_pylist()
+    table, index, rejections = _decode_each(left.tolist(), alone, (schema,), fields, times)
     index = np.concatenate([plain.rows, index])
     order = np.argsort(index)
     table = pa.concat_tables([plain.columns, table]).take(pa.array(order))
@@ -177,19 +181,19 @@ def _decode_flat(
 
 
 def _decode_each(
-    values: Sequence[bytes | None],
-    rows: Iterable[int],
+    rows: Sequence[int],
+    values: Iterable[bytes | None],
     versions: Sequence[str],
     fields: pa.Schema,
     times: tuple[str, ...],
 ) -> tuple[pa.Table, npt.NDArray[np.int64], list[Rejection]]:
-    """Decode the records of some rows one by one."""
+    """Decode records one by one; `rows` says where among the input each is."""
     documents: list[dict[str, Any]] = []
     valid: list[int] = []
     rejections: list[Rejection] = []
-    for row in rows:
+    for row, value in zip(rows, values, strict=True):
         try:
-            documents.append(_parse(values[row], versions))
+            documents.append(_parse(value, versions))
             valid.append(row)
         except InvalidDocument as error:
             rejections.append(Rejection(row, str(error)))
