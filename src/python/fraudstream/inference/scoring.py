@@ -30,7 +30,7 @@ from fraudstream.model.bundle import CHALLENGER
 from fraudstream.model.bundle import CHAMPION
 from fraudstream.model.bundle import Bundle
 from fraudstream.model.reasons import strongest
-from fraudstream.schema.timestamps import format_us
+from fraudstream.schema.timestamps import format_column
 
 #: The most bytes of a rejected record that its dead letter holds: in base64 they stay below what a
 #: broker takes by default. A record that is larger still must not stop the stream.
@@ -231,7 +231,7 @@ def _documents(
     # The schema has let no character into an id that JSON would have to escape.
     texts = {
         "transaction_id": transactions["transaction_id"],
-        "event_time": pa.array(format_us(transactions["event_time_us"].to_numpy()), pa.string()),
+        "event_time": format_column(transactions["event_time_us"].to_numpy()),
         "card_id": transactions["card_id"],
         "merchant_id": transactions["merchant_id"],
     }
