@@ -8,7 +8,6 @@ from typing import Any
 from hypothesis import assume
 from hypothesis import example
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 import numpy as np
 import orjson
@@ -125,7 +124,6 @@ def test_no_id_of_the_simulator_is_refused(seed: int) -> None:
 
 
 @pytest.mark.parametrize("schema", [TRANSACTION, LABEL])
-@settings(deadline=None)
 @given(data=st.data())
 def test_only_an_id_can_fit_the_schema_and_hold_a_card_number(
     schema: str, data: st.DataObject
