@@ -119,7 +119,8 @@ def test_a_copy_stands_for_the_first_that_came_of_the_same_card(pairs):
 @given(rows, st.randoms())
 def test_what_came_first_is_told_by_offsets_and_not_by_the_order_of_rows(pairs, random):
     offset = random.sample(range(len(pairs)), len(pairs))
-    first, copy_of = first_copies(*columns(pairs), np.array(offset, dtype=np.int64))
+    card, transaction = columns(pairs)
+    first, copy_of = first_copies(card, transaction, np.array(offset, dtype=np.int64))
     came = sorted(range(len(pairs)), key=lambda row: offset[row])
     firsts = {pairs[row]: row for row in reversed(came)}
     assert first.tolist() == sorted(firsts.values())
