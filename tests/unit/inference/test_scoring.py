@@ -10,9 +10,11 @@ import pytest
 
 from fraudstream.inference.scoring import Destinations
 from fraudstream.inference.scoring import results
+from fraudstream.inference.scoring import times_as_text
 from fraudstream.inference.steps import HANDED_ON
 from fraudstream.inference.steps import TRANSACTION
 from fraudstream.model.bundle import load_bundle
+from fraudstream.schema.timestamps import format_us
 from fraudstream.schema.validation import PREDICTION
 from fraudstream.schema.validation import load_schema
 from fraudstream.schema.validation import validator
@@ -86,3 +88,9 @@ def test_those_that_show_features_or_reasons_differ_in_nothing_else(bundle):
 
 def test_of_nothing_comes_nothing(bundle):
     assert results(TINY, bundle, HANDED_ON.empty_table(), TO, 1.0).outgoing.to_pylist() == []
+
+
+def test_times_are_written_as_they_are_elsewhere():
+    us = np.random.default_rng(0).integers(0, 4_102_444_800_000_000, 1_000)
+    us[:3] = 0, 1_000_000, 1_500_000
+    assert times_as_text(pa.chunked_array([us])).to_pylist() == format_us(us)

@@ -6,8 +6,6 @@ from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -60,18 +58,5 @@ def format_us(us: npt.NDArray[np.int64]) -> list[str]:
     >>> format_us(np.array([0, 1_500_000]))
     ['1970-01-01T00:00:00.000000Z', '1970-01-01T00:00:01.500000Z']
     """
-    texts: list[str] = format_column(us).to_pylist()
-    return texts
-
-
-def format_column(us: npt.NDArray[np.int64]) -> pa.StringArray:
-    """Return times as `format_us` does, as a column of Arrow.
-
-    Examples
-    --------
-    >>> format_column(np.array([1_500_000])).to_pylist()
-    ['1970-01-01T00:00:01.500000Z']
-    """
-    # Arrow writes them with a blank in the middle, and nothing behind.
-    text = pa.array(us).cast(pa.timestamp("us")).cast(pa.string())
-    return pc.binary_join_element_wise(pc.binary_replace_slice(text, 10, 11, "T"), "Z", "")
+    text = np.datetime_as_string(np.asarray(us, dtype="datetime64[us]"), unit="us")
+    return np.char.add(text, "Z").tolist()
