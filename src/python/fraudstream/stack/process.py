@@ -55,13 +55,12 @@ class Service:
         raise NotImplementedError
 
     def __enter__(self) -> Self:
-        try:
+        with ExitStack() as over:
+            # Also after Ctrl-C: nobody else knows yet what has to be stopped.
+            over.callback(self.stop)
             self.start()
             self.wait_ready()
-        except BaseException:
-            # Ctrl-C too: nobody else knows yet what has to be stopped.
-            self.stop()
-            raise
+            over.pop_all()
         return self
 
     def __exit__(

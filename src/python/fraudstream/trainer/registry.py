@@ -125,15 +125,14 @@ class Registry:
             number = self._experiment(experiment)
             run: str = self._client.create_run(number, tags=dict(tags or {})).info.run_id
         self.describe(run, parameters)
+        status = "FAILED"
         try:
             yield run
-        except BaseException:
-            # Ctrl-C too: a run that nobody works on must not stay open for ever.
+            status = "FINISHED"
+        finally:
+            # Also after Ctrl-C: a run that nobody works on must not stay open for ever.
             with self._answering():
-                self._client.set_terminated(run, "FAILED")
-            raise
-        with self._answering():
-            self._client.set_terminated(run, "FINISHED")
+                self._client.set_terminated(run, status)
 
     def _experiment(self, name: str) -> str:
         """Return the number of an experiment, made if absent."""
