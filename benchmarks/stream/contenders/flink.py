@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import pyarrow as pa
+from pyflink.common import Configuration  # pants: no-infer-dep
 from pyflink.common import Types  # pants: no-infer-dep
 from pyflink.common import WatermarkStrategy  # pants: no-infer-dep
 from pyflink.common.serialization import SimpleStringSchema  # pants: no-infer-dep
@@ -28,6 +29,9 @@ from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.steps import HANDED_ON
 
 _CHECKPOINT_MS = 10_000
+#: A bundle's results appear together. By default it takes all that comes within a second, here
+#: work for minutes.
+_BUNDLE = 200
 #: No event time lies behind it: a record's append time does not reach Python.
 _ENDLESS_MS = 2**42
 
@@ -74,6 +78,9 @@ def run(plan: Plan) -> None:
     env.set_python_executable(sys.executable)
     env.add_jars(*(jar.as_uri() for jar in Path(plan.jars).glob("*.jar")))
     env.set_parallelism(plan.tasks)
+    settings = Configuration()
+    settings.set_integer("python.fn-execution.bundle.size", _BUNDLE)
+    env.configure(settings)
     env.enable_checkpointing(_CHECKPOINT_MS)
     source = (
         kafka.KafkaSource.builder()

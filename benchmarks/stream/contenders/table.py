@@ -43,6 +43,7 @@ CONTENDERS = {
         "pyflink",
         ("org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2",),
         share=0.002,
+        runs_ahead=True,
     ),
     "pathway": Entry("pathway_flow", "pathway", share=0.05),
 }
