@@ -65,7 +65,7 @@ def run(plan: Plan) -> None:
             "append",
             GroupStateTimeout.NoTimeout,
         )
-        # Lets all pass: Spark 4.2 fails where a function in Python takes rows straight from a state.
+        # Lets all pass: a function in Python cannot take rows straight from a state in Spark 4.2.
         .where("transaction_id is not null")
     )
     scores = score(sf.struct(*DEFAULT.names))

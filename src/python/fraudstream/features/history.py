@@ -70,7 +70,7 @@ class Events:
         whatever order they are given in.
         """
         order = chronological(self.key, self.time_us, self.arrival, self.values.get("transaction"))
-        return self.take(order)
+        return self if (order[1:] > order[:-1]).all() else self.take(order)
 
     @classmethod
     def none(cls) -> "Events":
@@ -281,12 +281,15 @@ def chronological(
     """
     if _is_sorted(time_us, arrival):
         order = _stable_order(key)
+        tied: tuple[Int64, ...] = (key, time_us, arrival)
     else:
-        by_time = np.lexsort((arrival, time_us))
-        order = by_time.take(_stable_order(key.take(by_time)))
-    if transaction is None:
-        return order
-    return _untied(order, (as_int64(transaction), arrival, time_us, key))
+        # One sort of numbers, and next to none where they lie nearly in order already.
+        number, names = pd.factorize(key, sort=True)
+        place = Line.of(time_us, len(names)).place(number, time_us)
+        order = np.argsort(place, kind="stable")
+        order = _untied(order, (arrival,), (place,))
+        tied = (place, arrival)
+    return order if transaction is None else _untied(order, (as_int64(transaction),), tied)
 
 
 def _is_sorted(first: Int64, second: Int64) -> bool:
@@ -315,17 +318,17 @@ def _stable_order(key: Int64) -> Int64:
 _DIGIT = 1 << 16
 
 
-def _untied(order: Int64, columns: tuple[Int64, ...]) -> Int64:
-    """Return `order`, by all but the first of `columns`, with ties in these broken by the first."""
+def _untied(order: Int64, by: tuple[Int64, ...], tied: tuple[Int64, ...]) -> Int64:
+    """Return `order` with rows that are the same in all of `tied` put in order by `by`."""
     same = np.ones(max(len(order) - 1, 0), dtype=bool)
-    for column in columns[1:]:
+    for column in tied:
         in_order = column.take(order)
         same &= in_order[1:] == in_order[:-1]
     if not same.any():
         return order
-    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
-    rows = order[tied]
-    order[tied] = rows[np.lexsort(tuple(column[rows] for column in columns))]
+    among = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    rows = order[among]
+    order[among] = rows[np.lexsort(tuple(column[rows] for column in (*by, *reversed(tied))))]
     return order
 
 

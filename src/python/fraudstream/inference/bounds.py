@@ -20,6 +20,7 @@ import sys
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from fraudstream.features.history import Int64
 
@@ -68,8 +69,8 @@ class Bound:
         [False, True, True, True]
         """
         recent = records["time_us"] >= self.oldest_us
-        _, key, count = np.unique(records["key"], return_inverse=True, return_counts=True)
-        many = count[key] > self.most
+        key, _ = pd.factorize(records["key"])
+        many = np.bincount(key)[key] > self.most
         if not many.any():
             return recent
         kept = ~many

@@ -54,6 +54,14 @@ _ON_THIS_MACHINE = {
     ),
 }
 
+#: Workers of Python keep memory that they have used once for the next batch. By default they give
+#: it back whenever they can, and the system clears each page before they have it again.
+_FOR_WORKERS = {
+    "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": "system",
+    "spark.executorEnv.MALLOC_MMAP_THRESHOLD_": str(1024**3),
+    "spark.executorEnv.MALLOC_TRIM_THRESHOLD_": str(1024**3),
+}
+
 # On this machine, without a number of failures: Spark would let no task fail even once.
 _LOCAL = re.compile(r"local(?:\[([^,\]]+)\])?")
 _FAILURES = 4
@@ -119,7 +127,7 @@ def session(
     os.environ["PYSPARK_PYTHON"] = python
     conf.setAll(list(sent.items()))
     where = _ON_THIS_MACHINE if master.startswith("local") else _ON_A_CLUSTER
-    for name, value in where.items():
+    for name, value in (where | _FOR_WORKERS).items():
         conf.setIfMissing(name, value)
     interrupt = signal.getsignal(signal.SIGINT)
     try:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,6 +30,7 @@ from fraudstream.features.history import Float64
 from fraudstream.features.history import Int64
 from fraudstream.features.history import Moments
 from fraudstream.features.history import as_int64
+from fraudstream.features.history import chronological
 from fraudstream.features.history import first_copies
 from fraudstream.features.history import label_values
 from fraudstream.features.history import running_maximum
@@ -367,7 +369,9 @@ def _remember(
     records, is_first, own = _merged(store.read(names, layout), new)
     is_new = np.zeros(len(records), dtype=bool)
     is_new[own] = True
-    store.append(batch, names, records[bound.kept(records, is_new)])
+    if len(records):
+        kept = bound.kept(records, is_new)
+        store.append(batch, names, records if kept.all() else records[kept])
     return records, is_first, own
 
 
@@ -377,7 +381,8 @@ def _merged(held: Records, new: Records) -> tuple[Records, Mask, Int64]:
     Returns
     -------
     records
-        All of them.
+        All of them, by key, time and arrival. As they are held in this order, too, there is little
+        to sort.
     is_first
         Which of `new` are no copies, also where the batch is repeated and they are held already.
         What is known under a transaction's id has to come from its own arrival: so a repeated
@@ -386,10 +391,25 @@ def _merged(held: Records, new: Records) -> tuple[Records, Mask, Int64]:
         The places of these in `records`.
     """
     both = np.concatenate([held, new])
-    first, copy_of = first_copies(both["key"], both["transaction"], np.arange(len(both)))
-    came = copy_of[len(held) :]
-    is_first = both["arrival"][first[came]] == new["arrival"]
-    return both[first], is_first, came[is_first]
+    key, time_us, arrival, transaction = (
+        np.ascontiguousarray(both[name]) for name in ("key", "time_us", "arrival", "transaction")
+    )
+    count = len(held)
+    # Of what is held, only this can be a copy of what is new.
+    again = np.flatnonzero(pd.Series(transaction[:count]).isin(transaction[count:]))
+    some = np.concatenate([again, np.arange(count, len(both))])
+    first, copy_of = first_copies(key[some], transaction[some], some)
+    stands_for = some[first][copy_of[len(again) :]]
+    is_first = arrival[stands_for] == arrival[count:]
+
+    left = np.ones(len(both), dtype=bool)
+    left[some] = False
+    left[some[first]] = True
+    rows = np.flatnonzero(left)
+    order = rows[chronological(key[rows], time_us[rows], arrival[rows], transaction[rows])]
+    place = np.empty(len(both), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    return both[order], is_first, place[stands_for[is_first]]
 
 
 def _bound(feature_set: FeatureSet, transactions: pa.Table) -> Bound:
@@ -427,7 +447,7 @@ def _advance_clock(store: PartitionStore, batch: int, time_us: Int64) -> Int64:
 def _is_late(records: Records, own: Int64) -> Mask:
     """Tell which transactions, by their places, are behind what their card had already shown."""
     key, time_us = records["key"], records["time_us"]
-    order = np.lexsort((records["arrival"], key))
+    order = chronological(key, records["arrival"], time_us)
     latest = np.empty(len(order), dtype=np.int64)
     latest[order] = running_maximum(key[order], time_us[order])
     late: Mask = latest[own] > time_us[own]

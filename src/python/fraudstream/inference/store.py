@@ -238,13 +238,16 @@ def by_key(records: Records) -> dict[int, bytes]:
     >>> by_key(two)
     {1: b'\\x01\\x07', 2: b'\\x02\\x05'}
     """
-    ordered = records[np.argsort(records["key"], kind="stable")]
-    packed, size = ordered.tobytes(), records.dtype.itemsize
-    found, starts = np.unique(ordered["key"], return_index=True)
+    key = np.ascontiguousarray(records["key"])
+    if not (key[1:] >= key[:-1]).all():
+        order = np.argsort(key, kind="stable")
+        records, key = records[order], key[order]
+    packed, size = records.tobytes(), records.dtype.itemsize
+    starts = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: len(key)])
     bounds = [*(starts * size).tolist(), len(packed)]
     return {
-        key: packed[start:stop]
-        for key, (start, stop) in zip(found.tolist(), pairwise(bounds), strict=True)
+        name: packed[start:stop]
+        for name, (start, stop) in zip(key[starts].tolist(), pairwise(bounds), strict=True)
     }
 
 
