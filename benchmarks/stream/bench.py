@@ -34,6 +34,7 @@ from fraudstream.stack.kafka import KafkaBroker
 
 #: How long a contender may take for a backlog, and to start.
 _DRAIN_S, _START_S = 900.0, 300.0
+_SETTLING_S = 30.0
 _TASKS = 2
 #: How long a broker may take to know a topic that it has created, and how often it is asked.
 _SEEN_S, _PROBE_S = 30.0, 0.1
@@ -113,9 +114,12 @@ class Bench:
         with self._started(name, source, batch) as (contender, plan):
             traffic.send(self.cluster, topics, _FIRST, _silent)
             contender.appended(_FIRST, _START_S)
+            # A stream runs for months: its first moments, in which Java compiles, are not measured.
+            before = int(rate * _SETTLING_S)
+            traffic.send(self.cluster, topics, before, _silent, rate)
             begin_ms = int(time.time() * 1e3)
             traffic.send(self.cluster, topics, count, _silent, rate)
-            contender.appended(_FIRST + count, _DRAIN_S)
+            contender.appended(_FIRST + before + count, _DRAIN_S)
             sent = self._moments(source)
             appended = self._moments(plan.destination)
         return latency_ms({key: at for key, at in sent.items() if at >= begin_ms}, appended)

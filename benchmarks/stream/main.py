@@ -125,7 +125,7 @@ def _rows_s(each: list[Drained]) -> int:
 )
 @click.option("--batches", type=click.IntRange(1), default=2, show_default=True, help="Measured.")
 @click.option(
-    "--warm-up", type=click.IntRange(1), default=2, show_default=True, help="Batches before them."
+    "--warm-up", type=click.IntRange(1), default=4, show_default=True, help="Batches before them."
 )
 @click.option(
     "--contender",
