@@ -34,6 +34,7 @@ from fraudstream.stack.kafka import KafkaBroker
 
 #: How long a contender may take for a backlog, and to start.
 _DRAIN_S, _START_S = 900.0, 300.0
+#: For how long events come before a latency is measured.
 _SETTLING_S = 30.0
 _TASKS = 2
 #: How long a broker may take to know a topic that it has created, and how often it is asked.

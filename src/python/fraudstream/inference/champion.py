@@ -350,7 +350,8 @@ def watched(models: Models, every_s: float = 5.0) -> Iterator[None]:
             try:
                 models.look()
             except Exception:
-                # Whatever it is, the stream serves on, and the next look may go well.
+                # Whatever it is, it is told with its trace and the stream serves on. Were this
+                # thread to end, no champion would ever be taken up again, and nobody would notice.
                 log.exception("look for models failed")
             stop.wait(every_s)
 

@@ -369,6 +369,7 @@ def _remember(
     records, is_first, own = _merged(store.read(names, layout), new)
     is_new = np.zeros(len(records), dtype=bool)
     is_new[own] = True
+    # Of nothing held and nothing new, nothing is to be forgotten either.
     if len(records):
         kept = bound.kept(records, is_new)
         store.append(batch, names, records if kept.all() else records[kept])
