@@ -17,9 +17,11 @@ from contract.steps_alone import new_state
 from contract.steps_alone import served
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.features.sets import DEFAULT
+from fraudstream.inference.steps import SLACK
 from fraudstream.inference.steps import layout_of
 from fraudstream.inference.steps import shared_keys
 from fraudstream.inference.store import BUCKETS
+from fraudstream.schema.timestamps import duration_us
 from fraudstream.schema.validation import DEAD_LETTER
 from fraudstream.schema.validation import PREDICTION
 from fraudstream.schema.validation import validator
@@ -123,6 +125,14 @@ def test_a_repeated_batch_gives_the_same_documents(records, tmp_path):
         return [d for d in documents if d["topic"] != "dead-letters"]
 
     assert without_dead_letters(again) == without_dead_letters(first)
+
+
+@pytest.mark.parametrize("feature_set", [EVERY_KEY, DEFAULT], ids=lambda each: each.name)
+def test_a_batch_that_reaches_further_than_any_window_can_be_repeated(feature_set, tmp_path):
+    long = dirty_topics(days=80, cards=20, seed=5)
+    span_ms = long[-1].appended_ms - long[len(long) // 2].appended_ms
+    assert span_ms * 1000 > duration_us(feature_set.retention() + SLACK)
+    assert_served_as_replayed(feature_set, long, 2, tmp_path, again=1)
 
 
 def test_every_record_is_scored_once_or_set_aside_with_its_reason(records, tmp_path):

@@ -178,7 +178,7 @@ def card_step(
             layout.pack(card, time_us, own_offsets, known),
             Bound(
                 feature_set.most_events,
-                _oldest_us(feature_set, clock_us[-1]),
+                _oldest_us(feature_set, clock_us[0]),
                 before=int(own_offsets.min()) - 1,
                 after=int(own_offsets.max()),
             ),
@@ -423,13 +423,17 @@ def _bound(feature_set: FeatureSet, transactions: pa.Table) -> Bound:
     np.maximum.at(reached, partition, clock_us)
     return Bound(
         feature_set.most_events,
-        _oldest_us(feature_set, reached.min()),
+        _oldest_us(feature_set, clock_us.min()),
         before=int(clock_us.min()) - _LAG_US,
         after=int(reached.min()) - _LAG_US,
     )
 
 
 def _oldest_us(feature_set: FeatureSet, clock_us: np.int64) -> int:
+    """Return what a batch can forget that began by this clock: not all that it could do without.
+
+    It may be repeated, and its first transaction has to find then what it found before.
+    """
     return int(clock_us) - duration_us(feature_set.retention() + SLACK)
 
 
