@@ -271,9 +271,8 @@ def _is_new(view: View, window: timedelta, value: str) -> Float64:
     own = as_int64(view.moments.values[value])
     seen = np.zeros(len(own), dtype=np.int64)
     for rows, members in view.members(window):
-        names = view.events.values[value][members.position]
-        same = names == own[rows][members.row]
-        seen[rows] = np.bincount(members.row[same], minlength=len(rows))
+        same = members.identities(value) == own.take(rows).take(members.row)
+        seen[rows] = np.bincount(members.row.compress(same), minlength=len(rows))
     return np.where(own == ABSENT, np.nan, seen == 0)
 
 

@@ -18,6 +18,7 @@ from fraudstream.features.definitions import MOST_EVENTS
 from fraudstream.features.definitions import VISIBILITY_LAG
 from fraudstream.features.definitions import Feature
 from fraudstream.features.history import ABSENT
+from fraudstream.features.history import Column
 from fraudstream.features.history import Events
 from fraudstream.features.history import Float64
 from fraudstream.features.history import Int64
@@ -204,6 +205,8 @@ class View:
         self._is_unsettled = self._look_for_late()
         self._unsettled = np.flatnonzero(self._is_unsettled)
         self._ranges: dict[timedelta, Range] = {}
+        self._members: dict[timedelta, list[tuple[Int64, Members]]] = {}
+        self._totals: dict[tuple[timedelta, _Term | None], Int64] = {}
         #: Medians by window and value, kept for the statistics that build on them.
         self.medians: dict[tuple[timedelta, str], Float64] = {}
         self._terms: dict[str, tuple[_Term | None, _Term]] = {}
@@ -256,15 +259,27 @@ class View:
         return (self.end > self.begin) & late
 
     def counts(self, window: timedelta, value: str) -> Int64:
-        """Return how many events the windows hold; with a `value`, those that have it."""
+        """Return how many events the windows hold; with a `value`, those that have it.
+
+        Not to be written to.
+        """
         return self._total(window, self._terms_of(value)[0] if value else None)
 
     def counts_and_sums(self, window: timedelta, value: str) -> tuple[Int64, Int64]:
-        """Return how many events with a value the windows hold, and their sum in fixed point."""
+        """Return how many events with a value the windows hold, and their sum in fixed point.
+
+        Neither is to be written to.
+        """
         count, total = self._terms_of(value)
         return self._total(window, count), self._total(window, total)
 
     def _total(self, window: timedelta, term: _Term | None) -> Int64:
+        # Several statistics build on one sum.
+        if (window, term) not in self._totals:
+            self._totals[window, term] = self._summed(window, term)
+        return self._totals[window, term]
+
+    def _summed(self, window: timedelta, term: _Term | None) -> Int64:
         place = self.range_of(window)
         if term is None:
             total = place.end - place.start
@@ -272,7 +287,7 @@ class View:
             if term not in self._at_end:
                 self._at_end[term] = term.so_far.take(self.end)
             total = self._at_end[term] - term.so_far.take(place.start)
-        for rows, members in self.members(window, self._unsettled):
+        for rows, members in self._listed(window, self._unsettled):
             total[rows] = members.count if term is None else members.add(term.each)
         return total
 
@@ -293,12 +308,20 @@ class View:
         """Return whether all events of the windows of some moments had arrived."""
         return not self._is_unsettled[rows].any()
 
-    def members(
-        self, window: timedelta, rows: Int64 | None = None
-    ) -> Iterator[tuple[Int64, "Members"]]:
-        """Yield the windows of `rows` (default: all) and their members, some at a time."""
+    def members(self, window: timedelta) -> Iterator[tuple[Int64, "Members"]]:
+        """Yield all moments, some at a time, and the members of their windows."""
+        rows = np.arange(len(self.moments))
         place = self.range_of(window)
-        rows = np.arange(len(self.moments)) if rows is None else rows
+        if (place.end - place.start).sum() >= _MEMBERS_AT_ONCE:
+            yield from self._listed(window, rows)
+            return
+        # So few are listed once, for all statistics that look at them.
+        if window not in self._members:
+            self._members[window] = list(self._listed(window, rows))
+        yield from self._members[window]
+
+    def _listed(self, window: timedelta, rows: Int64) -> Iterator[tuple[Int64, "Members"]]:
+        place = self.range_of(window)
         for some, row, position in _positions(place.start[rows], place.end[rows]):
             yield rows[some], Members.of(self, rows[some], row, position)
 
@@ -306,15 +329,17 @@ class View:
 class Members:
     """The events of some windows, one after another, without those that had not arrived."""
 
-    def __init__(self, position: Int64, row: Int64, count: Int64, view: View, rows: Int64) -> None:
+    def __init__(self, position: Int64, row: Int64, count: Int64, events: Events) -> None:
         self.position = position
         self.row = row
         self.count = count
-        self._view = view
-        self._rows = rows
+        self._events = events
         #: Where each window's members end, and where they begin.
         self.ends = np.cumsum(count)
         self.begins = self.ends - count
+        self._columns: dict[str, Column] = {}
+        # ``None`` stands for all of them.
+        self._with_value: dict[str, Members | None] = {}
 
     @classmethod
     def of(cls, view: View, rows: Int64, row: Int64, position: Int64) -> "Members":
@@ -322,7 +347,7 @@ class Members:
         if not view.is_settled(rows):
             arrived = view.events.arrival.take(position) <= view.horizon[rows][row]
             position, row = position[arrived], row[arrived]
-        return cls(position, row, np.bincount(row, minlength=len(rows)), view, rows)
+        return cls(position, row, np.bincount(row, minlength=len(rows)), view.events)
 
     def add(self, column: Int64) -> Int64:
         """Return the sum of an integer column over each window."""
@@ -331,11 +356,20 @@ class Members:
 
     def time_us(self) -> Int64:
         """Return when the members happened (labels: when they became known)."""
-        return self._view.events.time_us.take(self.position)
+        return self._events.time_us.take(self.position)
 
     def column(self, value: str) -> Float64:
         """Return a numeric column of the members."""
-        return np.asarray(self._view.events.values[value], dtype=np.float64).take(self.position)
+        return as_float64(self._column(value))
+
+    def identities(self, value: str) -> Int64:
+        """Return a column of identities of the members."""
+        return as_int64(self._column(value))
+
+    def _column(self, value: str) -> Column:
+        if value not in self._columns:
+            self._columns[value] = self._events.values[value].take(self.position)
+        return self._columns[value]
 
     def reduce(self, function: np.ufunc, column: Float64) -> Float64:
         """Return `function` over each window; nan for an empty one."""
@@ -348,14 +382,17 @@ class Members:
 
     def with_value(self, value: str) -> "Members":
         """Return the members that have a value."""
-        column = self._view.events.values[value].take(self.position)
-        return self.where(column != ABSENT if value in IDENTITIES else ~np.isnan(column))
+        if value not in self._with_value:
+            column = self._column(value)
+            there = column != ABSENT if value in IDENTITIES else ~np.isnan(column)
+            self._with_value[value] = None if there.all() else self.where(there)
+        return self._with_value[value] or self
 
     def where(self, kept: npt.NDArray[np.bool_]) -> "Members":
         """Return the members for which `kept` is true."""
-        row = self.row[kept]
+        row = self.row.compress(kept)
         count = np.bincount(row, minlength=len(self.count))
-        return Members(self.position[kept], row, count, self._view, self._rows)
+        return Members(self.position.compress(kept), row, count, self._events)
 
     def median(self, column: Float64) -> Float64:
         """Return the median of each window; nan for an empty one."""
@@ -370,9 +407,8 @@ class Members:
 
     def distinct(self, value: str) -> Int64:
         """Return how many different identities each window holds."""
-        names = self._view.events.values[value].take(self.position)
         # Sorting and comparing neighbours takes an eighth of what `numpy.unique` takes.
-        code, known = pd.factorize(names)
+        code, known = pd.factorize(self.identities(value))
         pairs = np.sort(self.row * len(known) + code)
         first = pairs[np.diff(pairs, prepend=-1) != 0]
         return np.bincount(first // max(len(known), 1), minlength=len(self.count))

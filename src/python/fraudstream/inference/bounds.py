@@ -39,7 +39,8 @@ class Bound:
     most
         See `FeatureSet.most_events`.
     oldest_us
-        Nothing whose time lies before it, in microseconds since the epoch.
+        Nothing whose time lies before it, in microseconds since the epoch: further back than any
+        window of the batch reaches, from its first transaction on.
     before, after
         What had arrived to the first transaction of the batch, and what has to the first one that
         may come after it: a partition clock less the visibility lag, or an offset. The defaults
@@ -80,7 +81,7 @@ class Bound:
             # What has arrived is held against all that has; what has not, against its own sort.
             for sort in (arrived, of & ~arrived):
                 rows = np.flatnonzero(sort)
-                latest = rows[_place_from_end(records[rows]) < self.most]
+                latest = rows[_place_from_end(records.take(rows)) < self.most]
                 kept[latest[of[latest]]] = True
         return recent & kept
 

@@ -43,6 +43,7 @@ from fraudstream.inference.store import Layout
 from fraudstream.inference.store import PartitionStore
 from fraudstream.inference.store import Store
 from fraudstream.inference.store import bucket_of
+from fraudstream.inference.store import joined
 from fraudstream.schema.card_numbers import masked
 from fraudstream.schema.decoding import Decoded
 from fraudstream.schema.timestamps import duration_us
@@ -276,7 +277,7 @@ def key_step(
     history = label_history = _NO_EVENTS
     if not all(feature.is_of_labels for feature in shared):
         layout = layout_of(feature_set, key)
-        new = layout.pack(whose, time_us, clock_us, known)[whose != ABSENT]
+        new = layout.pack(whose, time_us, clock_us, known).compress(whose != ABSENT)
         history = layout.events(_remember(store, batch, layout, names, new, bound)[0])
     if any(feature.is_of_labels for feature in shared):
         labelled = as_int64(told[key])
@@ -372,7 +373,7 @@ def _remember(
     # Of nothing held and nothing new, nothing is to be forgotten either.
     if len(records):
         kept = bound.kept(records, is_new)
-        store.append(batch, names, records if kept.all() else records[kept])
+        store.append(batch, names, records if kept.all() else records.compress(kept))
     return records, is_first, own
 
 
@@ -391,7 +392,7 @@ def _merged(held: Records, new: Records) -> tuple[Records, Mask, Int64]:
     own
         The places of these in `records`.
     """
-    both = np.concatenate([held, new])
+    both = joined([held, new])
     key, time_us, arrival, transaction = (
         np.ascontiguousarray(both[name]) for name in ("key", "time_us", "arrival", "transaction")
     )
@@ -410,7 +411,7 @@ def _merged(held: Records, new: Records) -> tuple[Records, Mask, Int64]:
     order = rows[chronological(key[rows], time_us[rows], arrival[rows], transaction[rows])]
     place = np.empty(len(both), dtype=np.int64)
     place[order] = np.arange(len(order))
-    return both[order], is_first, place[stands_for[is_first]]
+    return both.take(order), is_first, place[stands_for[is_first]]
 
 
 def _bound(feature_set: FeatureSet, transactions: pa.Table) -> Bound:

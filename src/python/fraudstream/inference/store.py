@@ -15,6 +15,7 @@ in `fraudstream.inference.shared`, for several.
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -220,13 +221,26 @@ class Buckets:
     def read(self, keys: Mapping[int, str], layout: Layout) -> Records:
         """See `Store.read`."""
         found = [self._bucket(number).read(some, layout) for number, some in _spread(keys).items()]
-        return np.concatenate([np.zeros(0, layout.dtype), *found])
+        return joined([np.zeros(0, layout.dtype), *found])
 
     def append(self, batch: int, keys: Mapping[int, str], records: Records) -> None:
         """See `Store.append`."""
         bucket = bucket_of(records["key"])
         for number, some in _spread(keys).items():
-            self._bucket(number).append(batch, some, records[bucket == number])
+            self._bucket(number).append(batch, some, records.compress(bucket == number))
+
+
+def joined(parts: Sequence[Records]) -> Records:
+    """Return records one after another; numpy itself would copy them field by field.
+
+    Examples
+    --------
+    >>> two = np.array([(2, 0.5), (1, 0.7)], dtype=[("key", "i8"), ("amount", "f8")])
+    >>> joined([two, two[:1]])["key"].tolist()
+    [2, 1, 2]
+    """
+    words = [np.ascontiguousarray(part).view(np.int64) for part in parts]
+    return np.concatenate(words).view(parts[0].dtype)
 
 
 def by_key(records: Records) -> dict[int, bytes]:
@@ -241,7 +255,7 @@ def by_key(records: Records) -> dict[int, bytes]:
     key = np.ascontiguousarray(records["key"])
     if not (key[1:] >= key[:-1]).all():
         order = np.argsort(key, kind="stable")
-        records, key = records[order], key[order]
+        records, key = records.take(order), key.take(order)
     packed, size = records.tobytes(), records.dtype.itemsize
     starts = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: len(key)])
     bounds = [*(starts * size).tolist(), len(packed)]
