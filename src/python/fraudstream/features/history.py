@@ -279,6 +279,9 @@ def chronological(
     >>> chronological(np.array([7, 3, 7]), np.array([2, 9, 1]), np.array([0, 1, 2])).tolist()
     [1, 2, 0]
     """
+    last = () if transaction is None else (as_int64(transaction),)
+    if _is_sorted(key, time_us, arrival, *last):
+        return np.arange(len(key))
     if _is_sorted(time_us, arrival):
         order = _stable_order(key)
         tied: tuple[Int64, ...] = (key, time_us, arrival)
@@ -289,14 +292,18 @@ def chronological(
         order = np.argsort(place, kind="stable")
         order = _untied(order, (arrival,), (place,))
         tied = (place, arrival)
-    return order if transaction is None else _untied(order, (as_int64(transaction),), tied)
+    return _untied(order, last, tied) if last else order
 
 
-def _is_sorted(first: Int64, second: Int64) -> bool:
-    """Tell whether rows lie by one column, and by another where that is the same."""
-    if not (first[1:] >= first[:-1]).all():
-        return False
-    return bool(((first[1:] > first[:-1]) | (second[1:] >= second[:-1])).all())
+def _is_sorted(*columns: Int64) -> bool:
+    """Tell whether rows lie by the first column, where that is the same by the next, and so on."""
+    is_tied = np.ones(max(len(columns[0]) - 1, 0), dtype=bool)
+    for column in columns:
+        before, after = column[:-1], column[1:]
+        if (is_tied & (after < before)).any():
+            return False
+        is_tied &= after == before
+    return True
 
 
 def _stable_order(key: Int64) -> Int64:

@@ -20,7 +20,6 @@ import sys
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from fraudstream.features.history import Int64
 
@@ -58,7 +57,8 @@ class Bound:
         Parameters
         ----------
         records
-            Of all that is known of some keys: `fraudstream.inference.store.Layout.dtype`.
+            Of all that is known of some keys, key by key:
+            `fraudstream.inference.store.Layout.dtype`.
         is_new
             Which of these the batch has brought.
 
@@ -70,10 +70,12 @@ class Bound:
         [False, True, True, True]
         """
         recent = records["time_us"] >= self.oldest_us
-        key, _ = pd.factorize(records["key"])
-        many = np.bincount(key)[key] > self.most
-        if not many.any():
+        key = np.ascontiguousarray(records["key"])
+        begins = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: len(key)])
+        count = np.diff(begins, append=len(key))
+        if (count <= self.most).all():
             return recent
+        many = np.repeat(count > self.most, count)
         kept = ~many
         arrival = records["arrival"]
         for of, horizon in ((many & ~is_new, self.before), (many & is_new, self.after)):

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from math import isnan
 
 import numpy as np
 import numpy.typing as npt
@@ -135,11 +136,11 @@ class _Case:
         self.usual_of = self.feature.key or "card"
         if self.usual is None:
             self.usual_of = ALL
-            self.usual = None if np.isnan(usual[column]) else usual[column]
+            self.usual = None if isnan(usual[column]) else usual[column]
 
     def told(self) -> Told:
         """Return value, normal and sentence."""
-        is_absent = np.isnan(self.value)
+        is_absent = isnan(self.value)
         sentence = _absent(self) if is_absent else SENTENCES[self.feature.statistic](self)
         return Told(self.usual, self.usual_of, sentence[:1].upper() + sentence[1:])
 
@@ -164,7 +165,7 @@ class _Case:
     def _centre_of_card(self) -> float | None:
         found = [
             (other.window or timedelta(0), -_CENTRES.index(other.statistic), value)
-            for other, value in self._present()
+            for other, value in self._present
             if other.is_of_own_card
             and other.value == self.feature.value
             and other.statistic in _CENTRES
@@ -175,7 +176,7 @@ class _Case:
     def compared_with(self) -> float | None:
         """What a comparing statistic compares the present value with, if the row tells it."""
         statistic = _COMPARED_WITH[self.feature.statistic]
-        for other, value in self._present():
+        for other, value in self._present:
             if (
                 _place(other) == _place(self.feature)
                 and other.value == self.feature.value
@@ -189,14 +190,14 @@ class _Case:
     @cached_property
     def present(self) -> float | None:
         """The transaction's own value of the feature's column, if the row tells it."""
-        for other, value in self._present():
+        for other, value in self._present:
             if other.statistic == "value" and other.value == self.feature.value:
                 return value
         return None
 
     def _pace(self) -> float | None:
         longest, window = self._find_longest(self.feature.statistic, self.feature.value)
-        if longest is None or self.feature.window is None or np.isnan(self.value):
+        if longest is None or self.feature.window is None or isnan(self.value):
             return None
         before = max(longest - self.value, 0.0)
         return before * (self.feature.window / (window - self.feature.window))
@@ -207,7 +208,7 @@ class _Case:
         """Return a statistic over the longest window that is longer than the feature's own."""
         shortest = self.feature.window or timedelta(0)
         found: tuple[float | None, timedelta] = (None, timedelta(0))
-        for other, told in self._present():
+        for other, told in self._present:
             window = other.window or timedelta(0)
             if (
                 _place(other) == _place(self.feature)
@@ -218,9 +219,11 @@ class _Case:
                 found = told, window
         return found
 
+    @cached_property
     def _present(self) -> list[tuple[Feature, float]]:
+        """The features that are there."""
         pairs = zip(self._features, self._row, strict=True)
-        return [(other, value) for other, value in pairs if not np.isnan(value)]
+        return [(other, value) for other, value in pairs if not isnan(value)]
 
     # --- words ------------------------------------------------------------------------------------
 
