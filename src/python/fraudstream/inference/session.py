@@ -52,6 +52,9 @@ _ON_THIS_MACHINE = {
     "spark.sql.streaming.checkpointFileManagerClass": (
         "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
     ),
+    # What goes from step to step goes through files that nobody waits for: to make them smaller
+    # takes longer than to copy them, a microsecond of 31 an event.
+    "spark.shuffle.compress": "false",
 }
 
 #: Workers of Python keep memory that they have used once for the next batch. By default they give
