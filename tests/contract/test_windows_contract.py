@@ -16,6 +16,7 @@ from contract.naive_features import Transaction
 from contract.naive_features import value_of
 from contract.naive_features import without_copies
 from fraudstream.features import history
+from fraudstream.features import view
 from fraudstream.features import windows
 from fraudstream.features.definitions import KEYS_OF_LABELS
 from fraudstream.features.definitions import OF_LABELS
@@ -116,6 +117,14 @@ def test_pieces_of_a_history_and_times_too_far_apart_for_one_integer_change_no_n
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windows, "_ROWS_AT_ONCE", 2)
         patch.setattr(history, "_END_OF_LINE", 1)
+        check(EVERY_STATISTIC, *records)
+
+
+@settings(max_examples=50, deadline=None)
+@given(topics(), st.integers(1, 6))
+def test_windows_looked_at_a_few_at_a_time_and_not_kept_change_no_number(records, few):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(view, "_MEMBERS_AT_ONCE", few)
         check(EVERY_STATISTIC, *records)
 
 

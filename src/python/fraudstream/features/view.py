@@ -31,7 +31,7 @@ from fraudstream.features.places import Places
 
 #: Sums are kept in integers of a millionth.
 FIXED_POINT = 1_000_000
-#: Window members looked at in one go; bounds memory to some tens of megabytes.
+#: Window members looked at in one go, and kept for the next; bounds memory to tens of megabytes.
 _MEMBERS_AT_ONCE = 2_000_000
 
 
@@ -206,6 +206,7 @@ class View:
         self._unsettled = np.flatnonzero(self._is_unsettled)
         self._ranges: dict[timedelta, Range] = {}
         self._members: dict[timedelta, list[tuple[Int64, Members]]] = {}
+        self._room = _MEMBERS_AT_ONCE
         self._totals: dict[tuple[timedelta, _Term | None], Int64] = {}
         #: Medians by window and value, kept for the statistics that build on them.
         self.medians: dict[tuple[timedelta, str], Float64] = {}
@@ -310,13 +311,14 @@ class View:
 
     def members(self, window: timedelta) -> Iterator[tuple[Int64, "Members"]]:
         """Yield all moments, some at a time, and the members of their windows."""
-        rows = np.arange(len(self.moments))
-        place = self.range_of(window)
-        if (place.end - place.start).sum() >= _MEMBERS_AT_ONCE:
-            yield from self._listed(window, rows)
-            return
-        # So few are listed once, for all statistics that look at them.
         if window not in self._members:
+            rows, place = np.arange(len(self.moments)), self.range_of(window)
+            count = int((place.end - place.start).sum())
+            if count >= self._room:
+                yield from self._listed(window, rows)
+                return
+            # So few are listed once, for all statistics that look at them.
+            self._room -= count
             self._members[window] = list(self._listed(window, rows))
         yield from self._members[window]
 
@@ -359,11 +361,11 @@ class Members:
         return self._events.time_us.take(self.position)
 
     def column(self, value: str) -> Float64:
-        """Return a numeric column of the members."""
+        """Return a numeric column of the members, not to be written to."""
         return as_float64(self._column(value))
 
     def identities(self, value: str) -> Int64:
-        """Return a column of identities of the members."""
+        """Return a column of identities of the members, not to be written to."""
         return as_int64(self._column(value))
 
     def _column(self, value: str) -> Column:
