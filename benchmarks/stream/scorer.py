@@ -17,6 +17,7 @@ from stream.plan import Plan
 
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.features.sets import DEFAULT
+from fraudstream.inference import exchange
 from fraudstream.inference.bounds import Records
 from fraudstream.inference.embedded import EmbeddedStore
 from fraudstream.inference.scoring import Destinations
@@ -28,6 +29,7 @@ from fraudstream.inference.store import Buckets
 from fraudstream.inference.store import Layout
 from fraudstream.inference.store import PartitionStore
 from fraudstream.inference.store import Store
+from fraudstream.inference.store import by_key
 from fraudstream.model.bundle import load_bundle
 from fraudstream.schema.decoding import decode_transactions
 
@@ -67,9 +69,9 @@ def of_cards(
 
 def by_shard(rows: pa.Table, shards: int) -> Iterator[tuple[str, pa.Table]]:
     """Yield what `of_cards` gave in parts, each for one of some shards of merchants, by name."""
-    shard = rows["bucket"].to_numpy() % shards
-    for each in np.unique(shard).tolist():
-        yield str(each), rows.filter(pa.array(shard == each))
+    for some in rows.combine_chunks().to_batches():
+        for shard, part in exchange.by_shard(some, shards):
+            yield str(shard), pa.Table.from_batches([part])
 
 
 class Scorer:
@@ -139,13 +141,11 @@ class Memory:
 
     def append(self, batch: int, keys: Mapping[int, str], records: Records) -> None:
         """See `fraudstream.inference.store.Store.append`."""
-        kept = records[np.argsort(records["key"], kind="stable")]
-        found, starts = np.unique(kept["key"], return_index=True)
-        stops = np.append(starts, len(kept))[1:]
-        for key in keys.keys() - set(found.tolist()):
+        packed = by_key(records)
+        for key in keys.keys() - packed.keys():
             self._records.pop(keys[key], None)
-        for key, start, stop in zip(found.tolist(), starts, stops, strict=True):
-            self._records[keys[key]] = kept[start:stop].tobytes()
+        for key, value in packed.items():
+            self._records[keys[key]] = value
 
     def clock_before(self, batch: int) -> int | None:
         """See `fraudstream.inference.store.PartitionStore.clock_before`."""

@@ -52,7 +52,7 @@ def sent(
 
     def in_blocks(batches: _Batches) -> Iterator[pa.RecordBatch]:
         for rows in task(batches):
-            for shard, part in _by_shard(rows, shards):
+            for shard, part in by_shard(rows, shards):
                 for some in _cut(part, most):
                     yield pa.record_batch([[shard], [_written(some)]], schema=BLOCKS)
 
@@ -70,8 +70,15 @@ def received(
     return out_of_blocks
 
 
-def _by_shard(rows: pa.RecordBatch, shards: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield the rows of each shard that has any, in the order in which they came."""
+def by_shard(rows: pa.RecordBatch, shards: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield the rows of each shard that has any, in the order in which they came; see `sent`.
+
+    Examples
+    --------
+    >>> rows = pa.record_batch({"bucket": [3, 1, 2], "offset": range(3)})
+    >>> [(shard, part["offset"].to_pylist()) for shard, part in by_shard(rows, 2)]
+    [(0, [2]), (1, [0, 1])]
+    """
     shard = rows["bucket"].to_numpy() % shards
     order = np.argsort(shard, kind="stable")
     grouped = rows.take(pa.array(order))
