@@ -71,8 +71,7 @@ class Bound:
         """
         recent = records["time_us"] >= self.oldest_us
         key = np.ascontiguousarray(records["key"])
-        begins = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: len(key)])
-        count = np.diff(begins, append=len(key))
+        count = np.diff(begins(key), append=len(key))
         if (count <= self.most).all():
             return recent
         many = np.repeat(count > self.most, count)
@@ -86,6 +85,17 @@ class Bound:
                 latest = rows[_place_from_end(records.take(rows)) < self.most]
                 kept[latest[of[latest]]] = True
         return recent & kept
+
+
+def begins(key: Int64) -> Int64:
+    """Return where each run of equal keys begins.
+
+    Examples
+    --------
+    >>> begins(np.array([7, 7, 3])).tolist(), begins(np.zeros(0, dtype=np.int64)).tolist()
+    ([0, 2], [])
+    """
+    return np.flatnonzero(np.append(True, key[1:] != key[:-1])[: len(key)])
 
 
 def _place_from_end(records: Records) -> Int64:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from fraudstream.features.history import Events
 from fraudstream.features.history import Int64
 from fraudstream.inference.bounds import Records
+from fraudstream.inference.bounds import begins
 
 #: How many buckets the keys of one kind are spread over: the most tasks that can share a step.
 BUCKETS = 16
@@ -231,7 +232,9 @@ class Buckets:
 
 
 def joined(parts: Sequence[Records]) -> Records:
-    """Return records one after another; numpy itself would copy them field by field.
+    """Return records one after another, each field of which has eight bytes, as in a `Layout`.
+
+    numpy itself would copy them field by field.
 
     Examples
     --------
@@ -257,7 +260,7 @@ def by_key(records: Records) -> dict[int, bytes]:
         order = np.argsort(key, kind="stable")
         records, key = records.take(order), key.take(order)
     packed, size = records.tobytes(), records.dtype.itemsize
-    starts = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: len(key)])
+    starts = begins(key)
     bounds = [*(starts * size).tolist(), len(packed)]
     return {
         name: packed[start:stop]
