@@ -7,6 +7,9 @@ from confluent_kafka import Consumer
 from confluent_kafka import KafkaException
 from confluent_kafka import TopicPartition
 import orjson
+from py4j.java_gateway import JavaObject  # pants: no-infer-dep (it comes with Spark)
+from pyspark import SparkContext
+from pyspark.sql.streaming.listener import JStreamingQueryListener
 from pyspark.sql.streaming.listener import QueryProgressEvent
 from pyspark.sql.streaming.listener import QueryStartedEvent
 from pyspark.sql.streaming.listener import QueryTerminatedEvent
@@ -62,6 +65,13 @@ class Progress(StreamingQueryListener):
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
+    @property
+    def _jlistener(self) -> JavaObject:
+        """What Spark's `StreamingQueryManager.addListener` registers."""
+        return SparkContext._jvm.PythonStreamingQueryListenerWrapper(  # type: ignore[union-attr]
+            _AtOnce(self)
+        )
+
     def onQueryStarted(self, event: QueryStartedEvent) -> None:  # noqa: N802 - Spark's name
         """Nothing is to be noted."""
 
@@ -74,6 +84,17 @@ class Progress(StreamingQueryListener):
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:  # noqa: N802
         """Nothing is to be noted."""
+
+
+class _AtOnce(JStreamingQueryListener):
+    """Asks the JVM for all of what it tells of a batch in one call.
+
+    Spark's own way takes a call for each figure: a tenth of the time of a small batch.
+    """
+
+    def onQueryProgress(self, jevent: JavaObject) -> None:  # noqa: N802 - Spark's name
+        told = {"progress": orjson.loads(jevent.progress().json())}
+        self.pylistener.onQueryProgress(QueryProgressEvent.fromJson(told))
 
 
 def offsets(told: str) -> Offsets:
