@@ -47,13 +47,12 @@ class Measured:
         state.create(-1)
 
     def write(self, batch: int, key: Int64, records: Records) -> None:
-        """Do what a batch does with some cards: read all that is known, write it with more."""
+        """Do what a batch does with some cards: read all that is known, and add to it."""
         store = Buckets(partial(self._bucket, batch))
         names = {each: f"card-{each:07}" for each in np.unique(key).tolist()}
         begun = self.state.begin(batch)
-        held = self._timed("read", lambda: store.read(names, LAYOUT))
-        both = np.concatenate([held, records])
-        self._timed("write", lambda: store.append(batch, names, both))
+        self._timed("read", lambda: store.read(names, LAYOUT))
+        self._timed("write", lambda: store.append(batch, names, records))
         self._timed("mark", lambda: self.state.keep(batch, begun))
 
     def check(self, batch: int) -> None:

@@ -131,7 +131,7 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self._records: dict[str, bytes] = {}
+        self._records: dict[str, bytearray] = {}
         self._clock_us: int | None = None
 
     def read(self, keys: Mapping[int, str], layout: Layout) -> Records:
@@ -139,13 +139,18 @@ class Memory:
         packed = b"".join(self._records.get(name, b"") for name in keys.values())
         return np.frombuffer(packed, dtype=layout.dtype)
 
-    def append(self, batch: int, keys: Mapping[int, str], records: Records) -> None:
+    def append(self, batch: int, keys: Mapping[int, str], new: Records) -> None:
         """See `fraudstream.inference.store.Store.append`."""
-        packed = by_key(records)
-        for key in keys.keys() - packed.keys():
-            self._records.pop(keys[key], None)
-        for key, value in packed.items():
-            self._records[keys[key]] = value
+        for key, added in by_key(new).items():
+            self._records.setdefault(keys[key], bytearray()).extend(added)
+
+    def replace(self, batch: int, keys: Mapping[int, str], rest: Records, new: Records) -> None:
+        """See `fraudstream.inference.store.Store.replace`."""
+        held, added = by_key(rest), by_key(new)
+        for key, name in keys.items():
+            self._records.pop(name, None)
+            if key in held or key in added:
+                self._records[name] = bytearray(held.get(key, b"") + added.get(key, b""))
 
     def clock_before(self, batch: int) -> int | None:
         """See `fraudstream.inference.store.PartitionStore.clock_before`."""

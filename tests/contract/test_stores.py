@@ -2,7 +2,12 @@
 
 from collections.abc import Iterator
 from itertools import count
+from typing import Any
 
+from hypothesis import HealthCheck
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -77,13 +82,99 @@ def test_records_come_back_key_by_key_in_the_order_in_which_they_were_appended(
     assert back["device"].tolist() == [7, 7, 7]
 
 
-def test_what_is_not_kept_is_forgotten_and_an_emptied_key_with_it(store: PartitionStore) -> None:
+def test_what_a_batch_adds_comes_behind_what_is_held(store: PartitionStore) -> None:
+    store.append(0, {1: "one", 2: "two"}, records((1, 50, 0, 1, 1), (2, 20, 1, 2, 2)))
+    store.append(1, {1: "one"}, records((1, 10, 2, 3, 3), (1, 15, 3, 4, 4)))
+    assert transactions(store, {1: "one", 2: "two"}) == [1, 3, 4, 2]
+
+
+def test_what_a_batch_adds_takes_the_place_of_what_it_had_added_before(
+    state: State, store: PartitionStore
+) -> None:
+    store.append(0, {1: "one"}, records((1, 10, 0, 1, 1)))
+    for again in (store, state.open("cards-0", 0), store):
+        again.append(1, {1: "one"}, records((1, 20, 1, 2, 2), (1, 30, 2, 3, 3)))
+        assert transactions(store, {1: "one"}) == [1, 2, 3]
+
+
+def test_only_what_is_left_of_a_key_is_held_and_what_is_new(store: PartitionStore) -> None:
+    one = {1: "one"}
+    four = records(*((1, at, at, at, 1.0) for at in range(4)))
+    store.append(0, one, four[:3])
+    for _ in range(2):
+        store.replace(1, one, four[1:3], four[3:])
+        assert transactions(store, one) == [1, 2, 3]
+    store.append(1, one, four[3:])
+    assert transactions(store, one) == [1, 2, 3]
+
+
+def test_a_key_of_which_nothing_is_left_is_forgotten(store: PartitionStore) -> None:
     both = records((1, 10, 0, 1, 1), (2, 20, 1, 2, 2))
     store.append(0, {1: "one", 2: "two"}, both)
-    store.append(1, {1: "one", 2: "two"}, both[1:])
+    store.replace(1, {1: "one"}, both[:0], both[:0])
     assert transactions(store, {1: "one", 2: "two"}) == [2]
-    store.append(2, {2: "two"}, both[:0])
-    assert transactions(store, {1: "one", 2: "two"}) == []
+
+
+def test_a_long_history_comes_back_whole_whatever_is_repeated(store: PartitionStore) -> None:
+    one, added = {1: "one"}, 7
+    for batch in range(300):
+        numbers = range(batch * added, (batch + 1) * added)
+        for _ in range(1 + batch % 3):
+            store.append(batch, one, records(*((1, n, n, n, 1.0) for n in numbers)))
+    assert transactions(store, one) == list(range(300 * added))
+    held = store.read(one, LAYOUT)
+    for _ in range(2):
+        store.replace(300, one, held[50:-2], held[-2:])
+        assert transactions(store, one) == list(range(50, 300 * added))
+    store.append(301, one, held[:1])
+    store.append(301, one, held[1:2])
+    assert transactions(store, one) == [*range(50, 300 * added), 1]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.booleans(),
+            st.booleans(),
+            st.dictionaries(st.integers(1, 3), st.tuples(st.integers(0, 40), st.integers(0, 40))),
+        ),
+        max_size=12,
+    )
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_store_holds_what_a_model_of_it_holds(make: Make, steps: list[Any]) -> None:
+    """A step: whether it repeats the batch, whether it replaces, and how much of which keys."""
+    state = make(f"s{next(_NUMBERS)}")
+    state.create(10_000)
+    store, number = state.open("cards-0", 0), count()
+    names = {key: f"card-{key}" for key in (1, 2, 3)}
+    # Of each key what earlier batches have left, and what the present one has added.
+    held: dict[int, list[int]] = {key: [] for key in names}
+    added: dict[int, list[int]] = {key: [] for key in names}
+    batch = 0
+    for repeats, replaces, counts in steps:
+        if not repeats:
+            batch += 1
+            held = {key: held[key] + added[key] for key in names}
+            added = {key: [] for key in names}
+        for key, (left, new) in counts.items():
+            if replaces:
+                held[key] = held[key][:left]
+            # Of a key of which nothing is told nothing changes.
+            if replaces or new:
+                added[key] = [next(number) for _ in range(new)]
+        told = {key: names[key] for key in counts}
+        fresh = numbered({key: added[key] for key, (_, new) in counts.items() if new})
+        if replaces:
+            store.replace(batch, told, numbered({key: held[key] for key in counts}), fresh)
+        else:
+            store.append(batch, told, fresh)
+        assert transactions(store, names) == [n for key in names for n in held[key] + added[key]]
+
+
+def numbered(each: dict[int, list[int]]) -> Records:
+    rows = [(key, n, n, n, 1.0) for key, numbers in each.items() for n in numbers]
+    return records(*rows) if rows else np.zeros(0, LAYOUT.dtype)
 
 
 def test_other_keys_and_other_stores_are_left_alone(state: State, store: PartitionStore) -> None:
@@ -101,7 +192,7 @@ def test_of_very_many_keys_each_comes_back_and_each_can_be_forgotten(
     store.append(0, keys, LAYOUT.pack(every, every, every, dict.fromkeys(VALUES, every)))
     assert transactions(store, keys) == every.tolist()
     some = {key: keys[key] for key in range(0, len(keys), 2)}
-    store.append(1, some, store.read({}, LAYOUT))
+    store.replace(1, some, store.read({}, LAYOUT), store.read({}, LAYOUT))
     assert transactions(store, keys) == every[1::2].tolist()
 
 
@@ -124,15 +215,11 @@ def test_what_is_older_than_the_last_batch_is_refused_and_changes_nothing(
     with pytest.raises(OlderBatch, match="expected batch 7 or a later one, got 6"):
         store.append(6, {1: "one"}, records((1, 10, 0, 2, 1))[:0])
     with pytest.raises(OlderBatch, match="expected batch 7 or a later one, got 6"):
+        store.replace(6, {1: "one"}, store.read({}, LAYOUT), store.read({}, LAYOUT))
+    with pytest.raises(OlderBatch, match="expected batch 7 or a later one, got 6"):
         store.keep_clock(6, 50)
     assert transactions(store, {1: "one"}) == [1]
     assert store.clock_before(8) == 100
-
-
-def test_a_batch_that_is_repeated_may_write_again(store: PartitionStore) -> None:
-    for _ in range(2):
-        store.append(6, {1: "one"}, records((1, 10, 0, 1, 1)))
-    assert transactions(store, {1: "one"}) == [1]
 
 
 def test_batches_may_have_numbers_below_zero(store: PartitionStore) -> None:
@@ -164,6 +251,9 @@ def test_keys_lie_in_the_stores_of_their_buckets(state: State) -> None:
     fifteen = state.open("by-merchant-15", 0)
     assert transactions(fifteen, {-1: "minus one", 1: "one"}) == [8]
     assert len(all_of_them.read({}, LAYOUT)) == 0
+    nothing = fifteen.read({}, LAYOUT)
+    all_of_them.replace(0, {-1: "minus one", 17: "seventeen"}, nothing, nothing)
+    assert all_of_them.read(names, LAYOUT)["transaction"].tolist() == [7]
 
 
 # --- states --------------------------------------------------------------------------------------
@@ -172,8 +262,7 @@ def test_keys_lie_in_the_stores_of_their_buckets(state: State) -> None:
 def write(state: State, batch: int, transaction: int, name: str = "cards-0") -> None:
     begun = state.begin(batch)
     store = state.open(name, batch)
-    held = store.read({1: "one"}, LAYOUT)
-    store.append(batch, {1: "one"}, np.append(held, records((1, 10, 0, transaction, 1))))
+    store.append(batch, {1: "one"}, records((1, 10, 0, transaction, 1)))
     state.keep(batch, begun)
 
 

@@ -189,11 +189,12 @@ def test_a_store_in_memory_gives_what_the_embedded_one_gives(tmp_path):
     memory, embedded = Memory(), EmbeddedStore(tmp_path)
     for store in (memory, embedded):
         store.append(0, names, records)
-        store.append(0, {2: "b"}, records[:0])
-        store.keep_clock(0, 7)
+        store.append(1, names, records[:1])
+        store.replace(2, {2: "b", 3: "c"}, records[:0], records[1:2])
+        store.keep_clock(2, 7)
     again = pickle.loads(pickle.dumps(memory))  # noqa: S301
     assert np.array_equal(again.read(names, layout), embedded.read(names, layout))
-    assert again.clock_before(1) == embedded.clock_before(1) == 7
+    assert again.clock_before(3) == embedded.clock_before(3) == 7
 
 
 def test_a_peer_is_given_our_sources_alone():

@@ -55,6 +55,8 @@ def test_who_comes_next_or_again_finds_the_latest_events(batches, most, lag):
         before, after = int(new["arrival"].min()) - lag, int(new["arrival"].max()) - lag
         both = np.concatenate([held, new])
         is_new = np.arange(len(both)) >= len(held)
+        order = np.argsort(both, order=["time_us", "arrival", "transaction"])
+        both, is_new = both[order], is_new[order]
         kept = both[Bound(most, -1_000, before, after).kept(both, is_new)]
         again = np.concatenate([kept[np.isin(kept["transaction"], held["transaction"])], new])
         # Past the documented bound, where more come within the lag, nothing is promised any more.

@@ -212,6 +212,7 @@ def test_a_state_names_itself_in_the_checkpoint(settings, generations, tmp_path)
     begun = with_state(settings, generations, silent)
     assert orjson.loads((tmp_path / "state.json").read_bytes()) == {
         "name": begun.state.name,
+        "form": 2,
         "feature_set": DEFAULT.identity,
         "place": "embedded",
     }

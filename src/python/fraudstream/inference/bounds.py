@@ -57,7 +57,7 @@ class Bound:
         Parameters
         ----------
         records
-            Of all that is known of some keys, key by key:
+            Of all that is known of some keys, by key, time, arrival and transaction:
             `fraudstream.inference.store.Layout.dtype`.
         is_new
             Which of these the batch has brought.
@@ -82,7 +82,7 @@ class Bound:
             # What has arrived is held against all that has; what has not, against its own sort.
             for sort in (arrived, of & ~arrived):
                 rows = np.flatnonzero(sort)
-                latest = rows[_place_from_end(records.take(rows)) < self.most]
+                latest = rows[_place_from_end(key.take(rows)) < self.most]
                 kept[latest[of[latest]]] = True
         return recent & kept
 
@@ -98,11 +98,8 @@ def begins(key: Int64) -> Int64:
     return np.flatnonzero(np.append(True, key[1:] != key[:-1])[: len(key)])
 
 
-def _place_from_end(records: Records) -> Int64:
-    """Return how many records of its key follow each, by time, arrival and transaction."""
-    order = np.lexsort([records[name] for name in ("transaction", "arrival", "time_us", "key")])
-    key = records["key"][order]
-    ends = np.append(np.flatnonzero(key[1:] != key[:-1]), len(key) - 1)
-    place = np.empty(len(key), dtype=np.int64)
-    place[order] = ends[np.searchsorted(ends, np.arange(len(key)))] - np.arange(len(key))
-    return place
+def _place_from_end(key: Int64) -> Int64:
+    """Return how many of the same run of equal keys follow each."""
+    starts = begins(key)
+    count = np.diff(starts, append=len(key))
+    return np.repeat(starts + count, count) - np.arange(len(key)) - 1

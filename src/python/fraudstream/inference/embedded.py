@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 import shutil
 import socket
+import struct
 from typing import Any
 from typing import NamedTuple
 from zlib import crc32
@@ -34,8 +35,14 @@ from fraudstream.inference.store import older
 _MAP_BYTES = 1 << 38
 _CLOCK_KEY = b"\x00partition clock"
 _BATCH_KEY = b"\x00batch"
-#: What stands before the records of a key: their checksum. LMDB has none of its own.
+#: What stands before anything that is held of a key: its checksum. LMDB has none of its own.
 _CHECK_BYTES = 4
+#: What stands before a key's recent records: the checksum; the batch that wrote last, and how many
+#: bytes had been there before it; and how many bytes are held of the key besides, in bulk.
+_HEAD = struct.Struct("<IqII")
+#: So many bytes of recent records are held, or this share of the bulk, before they are added to it:
+#: what is written for an event does not grow with what is known.
+_RECENT_BYTES, _RECENT_SHARE = 1536, 1 / 8
 #: Stands for the run of the machine where all is on the disk.
 _SETTLED = "settled"
 
@@ -93,21 +100,42 @@ class EmbeddedStore:
 
     def read(self, keys: Mapping[int, str], layout: Layout) -> Records:
         """See `Store.read`."""
+        parts: list[memoryview | bytes] = []
         with self._environment.begin(buffers=True) as transaction:
-            packed = b"".join(
-                transaction.get(name.encode(), b"")[_CHECK_BYTES:] for name in keys.values()
-            )
+            for name in keys.values():
+                value = transaction.get(name.encode())
+                if value is None:
+                    continue
+                if _bulk_bytes(value):
+                    parts.append(transaction.get(_bulk_of(name.encode()), b"")[_CHECK_BYTES:])
+                parts.append(value[_HEAD.size :])
+            packed = b"".join(parts)
         return np.frombuffer(packed, dtype=layout.dtype)
 
-    def append(self, batch: int, keys: Mapping[int, str], records: Records) -> None:
+    def append(self, batch: int, keys: Mapping[int, str], new: Records) -> None:
         """See `Store.append`."""
-        packed = by_key(records)
-        with self._environment.begin(write=True) as transaction:
+        with self._environment.begin(write=True, buffers=True) as transaction:
             self._take(transaction, batch)
-            for key in keys.keys() - packed.keys():
-                transaction.delete(keys[key].encode())
-            for key, value in packed.items():
-                transaction.put(keys[key].encode(), _checksum(value) + value)
+            for key, added in by_key(new).items():
+                name = keys[key].encode()
+                held, bulk = b"", 0
+                if (value := transaction.get(name)) is not None:
+                    _, last, before, bulk = _HEAD.unpack_from(value)
+                    end = _HEAD.size + before if last == batch else len(value)
+                    held = bytes(value[_HEAD.size : end])
+                _put(transaction, name, batch, bulk, held, added)
+
+    def replace(self, batch: int, keys: Mapping[int, str], rest: Records, new: Records) -> None:
+        """See `Store.replace`."""
+        held, added = by_key(rest), by_key(new)
+        with self._environment.begin(write=True, buffers=True) as transaction:
+            self._take(transaction, batch)
+            for key, text in keys.items():
+                name = text.encode()
+                transaction.delete(name)
+                transaction.delete(_bulk_of(name))
+                if key in held or key in added:
+                    _put(transaction, name, batch, 0, held.get(key, b""), added.get(key, b""))
 
     def clock_before(self, batch: int) -> int | None:
         """See `Store.clock_before`."""
@@ -169,6 +197,33 @@ class EmbeddedStore:
 def _last_batch(transaction: lmdb.Transaction) -> int | None:
     packed = transaction.get(_BATCH_KEY)
     return None if packed is None else int.from_bytes(packed, "big", signed=True)
+
+
+def _bulk_of(name: bytes) -> bytes:
+    """Return where the bulk of a key is held. No name has such a byte: the schema sees to that."""
+    return name + b"\x00"
+
+
+def _bulk_bytes(value: memoryview) -> int:
+    _, _, _, bulk = _HEAD.unpack_from(value)
+    return int(bulk)
+
+
+def _put(
+    transaction: lmdb.Transaction, name: bytes, batch: int, bulk: int, held: bytes, added: bytes
+) -> None:
+    """Write a key's recent records: those that were held, and what a batch adds.
+
+    What is held goes into the bulk where it is much; what is added never at once, since the batch
+    may be repeated.
+    """
+    if len(held) > max(_RECENT_BYTES, bulk * _RECENT_SHARE):
+        before = transaction.get(_bulk_of(name), b"")[_CHECK_BYTES:]
+        whole = b"".join([before, held])
+        transaction.put(_bulk_of(name), _checksum(whole) + whole)
+        held, bulk = b"", len(whole)
+    recent = b"".join([_HEAD.pack(0, batch, len(held), bulk)[_CHECK_BYTES:], held, added])
+    transaction.put(name, _checksum(recent) + recent)
 
 
 def _checksum(value: bytes | memoryview) -> bytes:

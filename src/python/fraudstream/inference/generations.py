@@ -16,6 +16,8 @@ from fraudstream.inference.shared import SharedState
 from fraudstream.inference.store import State
 
 EMBEDDED = "embedded"
+#: What a state holds, and how. Raised with any change: an earlier one is built again.
+_FORM = 2
 
 
 class Generations:
@@ -51,10 +53,13 @@ class Generations:
         try:
             chosen = orjson.loads(self._choice.read_bytes())
             name, feature_set, place = (chosen[n] for n in ("name", "feature_set", "place"))
+            form = chosen.get("form", 1)
         except FileNotFoundError:
             return "there is none"
         except (KeyError, TypeError, ValueError):
             return f"{self._choice} is damaged"
+        if form != _FORM:
+            return f"it is of form {form}, and this version keeps form {_FORM}"
         if feature_set != self._feature_set:
             return f"it is of the feature set {feature_set}"
         if place != self._place:
@@ -67,7 +72,12 @@ class Generations:
 
     def choose(self, state: State) -> None:
         """Make a state the current one, and remove all others in the same place."""
-        chosen = {"name": state.name, "feature_set": self._feature_set, "place": self._place}
+        chosen = {
+            "name": state.name,
+            "form": _FORM,
+            "feature_set": self._feature_set,
+            "place": self._place,
+        }
         scratch = self._choice.with_suffix(".new")
         scratch.write_bytes(orjson.dumps(chosen))
         scratch.replace(self._choice)

@@ -7,6 +7,7 @@ is behind, since scores of too little history would be written for good.
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field
@@ -36,6 +37,8 @@ _ANSWER_S = 30.0
 #: How many keys go into one command. Redis serves nobody else meanwhile: a few milliseconds.
 _AT_ONCE = 5_000
 
+_HEAD_BYTES = 12
+
 # No name of a key begins like these: the schema sees to that.
 _BATCH = b"\x00batch"
 _CLOCK = b"\x00clock"
@@ -50,17 +53,33 @@ if last and batch < last then return last end
 redis.call('HSET', KEYS[1], '\\0batch', ARGV[1])
 redis.call('SADD', KEYS[2], KEYS[1])
 """
-# The names to forget, then names and values in turn. Lua passes on only so many at a time.
+# Before the records of a key: the batch that wrote last, and how many bytes had been there before.
+# Names and what is added to each, in turn. What an earlier try of the batch has added goes first.
 _APPEND = (
     _TAKE
     + """\
-local forgotten = tonumber(ARGV[2])
-for i = 3, #ARGV, 1000 do
-  if i > forgotten + 2 then break end
-  redis.call('HDEL', KEYS[1], unpack(ARGV, i, math.min(i + 999, forgotten + 2)))
+for i = 2, #ARGV, 2 do
+  local held = redis.call('HGET', KEYS[1], ARGV[i])
+  if held then
+    local by, before = struct.unpack('>i8I4', held)
+    held = string.sub(held, 13, by == batch and 12 + before or -1)
+  end
+  held = held or ''
+  redis.call('HSET', KEYS[1], ARGV[i], struct.pack('>i8I4', batch, #held) .. held .. ARGV[i + 1])
 end
-for i = forgotten + 3, #ARGV, 1000 do
-  redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV)))
+"""
+)
+# Names, what is left of each, and what is added to it, in turn.
+_REPLACE = (
+    _TAKE
+    + """\
+for i = 2, #ARGV, 3 do
+  local held, added = ARGV[i + 1], ARGV[i + 2]
+  if #held + #added == 0 then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+  else
+    redis.call('HSET', KEYS[1], ARGV[i], struct.pack('>i8I4', batch, #held) .. held .. added)
+  end
 end
 """
 )
@@ -245,17 +264,19 @@ class RedisStore:
         StateLost
             If what earlier batches have written is not there any more.
         """
-        return np.frombuffer(b"".join(self._values(list(keys.values()))), dtype=layout.dtype)
+        values = self._values(list(keys.values()))
+        packed = b"".join(memoryview(value)[_HEAD_BYTES:] for value in values)
+        return np.frombuffer(packed, dtype=layout.dtype)
 
-    def append(self, batch: int, keys: Mapping[int, str], records: Records) -> None:
+    def append(self, batch: int, keys: Mapping[int, str], new: Records) -> None:
         """See `Store.append`."""
-        packed = by_key(records)
-        forgotten = [keys[key] for key in keys.keys() - packed.keys()]
-        kept = [(keys[key], value) for key, value in packed.items()]
-        # At least one step, which takes the batch also where there is nothing to write.
-        for start in range(0, max(len(forgotten), len(kept), 1), _AT_ONCE):
-            out, put = (some[start : start + _AT_ONCE] for some in (forgotten, kept))
-            self._take(_APPEND, batch, [len(out), *out, *chain.from_iterable(put)])
+        self._write(_APPEND, batch, [(keys[key], added) for key, added in by_key(new).items()])
+
+    def replace(self, batch: int, keys: Mapping[int, str], rest: Records, new: Records) -> None:
+        """See `Store.replace`."""
+        held, added = by_key(rest), by_key(new)
+        told = [(name, held.get(key, b""), added.get(key, b"")) for key, name in keys.items()]
+        self._write(_REPLACE, batch, told)
 
     def clock_before(self, batch: int) -> int | None:
         """See `Store.clock_before`."""
@@ -280,6 +301,12 @@ class RedisStore:
             mark, *found = pipeline.execute()
         _require_mark(self._server, self._state, mark, self._batch)
         return [value or b"" for some in found for value in some]
+
+    def _write(self, script: str, batch: int, told: Sequence[tuple[Any, ...]]) -> None:
+        # At least one step, which takes the batch also where there is nothing to write.
+        for start in range(0, max(len(told), 1), _AT_ONCE):
+            some = told[start : start + _AT_ONCE]
+            self._take(script, batch, [*chain.from_iterable(some)])
 
     def _take(self, script: str, batch: int, told: list[Any]) -> None:
         """Write in one step with the look at the batch that was there last."""

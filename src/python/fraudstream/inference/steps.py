@@ -39,6 +39,7 @@ from fraudstream.features.windows import features_at
 from fraudstream.inference.bounds import Bound
 from fraudstream.inference.bounds import Mask
 from fraudstream.inference.bounds import Records
+from fraudstream.inference.bounds import begins
 from fraudstream.inference.store import Layout
 from fraudstream.inference.store import PartitionStore
 from fraudstream.inference.store import Store
@@ -53,6 +54,9 @@ TRANSACTION, LABELLED, REJECTED = 0, 1, 2
 #: History is kept this much longer than any window reaches, so that a transaction that is late, or
 #: repeated after later ones were stored, still finds all that it saw.
 SLACK = timedelta(days=2)
+
+#: A key is written anew when more than this share of what is held of it need not be.
+_FORGOTTEN_SHARE = 1 / 8
 
 _LAG_US = duration_us(VISIBILITY_LAG)
 _NONE = np.zeros(0, dtype=np.int64)
@@ -368,13 +372,29 @@ def _remember(
         The places of these in `records`.
     """
     records, is_first, own = _merged(store.read(names, layout), new)
-    is_new = np.zeros(len(records), dtype=bool)
-    is_new[own] = True
     # Of nothing held and nothing new, nothing is to be forgotten either.
     if len(records):
+        is_new = np.zeros(len(records), dtype=bool)
+        is_new[own] = True
         kept = bound.kept(records, is_new)
-        store.append(batch, names, records if kept.all() else records.compress(kept))
+        is_anew = _is_anew(np.ascontiguousarray(records["key"]), kept)
+        store.append(batch, names, records.compress(is_new & ~is_anew))
+        if is_anew.any():
+            anew = {key: names[key] for key in np.unique(records["key"][is_anew]).tolist()}
+            rest, added = (records.compress(is_anew & kept & of) for of in (~is_new, is_new))
+            store.replace(batch, anew, rest, added)
     return records, is_first, own
+
+
+def _is_anew(key: Int64, kept: Mask) -> Mask:
+    """Tell which records are of keys of which so much need not be kept that they are written anew.
+
+    To forget each record at once would be to write all of a key for each event of it.
+    """
+    starts = begins(key)
+    count = np.diff(starts, append=len(key))
+    dropped = np.add.reduceat(~kept, starts, dtype=np.int64)
+    return np.repeat(dropped > count * _FORGOTTEN_SHARE, count)
 
 
 def _merged(held: Records, new: Records) -> tuple[Records, Mask, Int64]:
@@ -404,11 +424,14 @@ def _merged(held: Records, new: Records) -> tuple[Records, Mask, Int64]:
     stands_for = some[first][copy_of[len(again) :]]
     is_first = arrival[stands_for] == arrival[count:]
 
-    left = np.ones(len(both), dtype=bool)
-    left[some] = False
-    left[some[first]] = True
-    rows = np.flatnonzero(left)
-    order = rows[chronological(key[rows], time_us[rows], arrival[rows], transaction[rows])]
+    if len(first) == len(some):
+        order = chronological(key, time_us, arrival, transaction)
+    else:
+        left = np.ones(len(both), dtype=bool)
+        left[some] = False
+        left[some[first]] = True
+        rows = np.flatnonzero(left)
+        order = rows[chronological(key[rows], time_us[rows], arrival[rows], transaction[rows])]
     place = np.empty(len(both), dtype=np.int64)
     place[order] = np.arange(len(order))
     return both.take(order), is_first, place[stands_for[is_first]]

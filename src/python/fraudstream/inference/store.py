@@ -1,7 +1,7 @@
 """What the stream remembers: the recent history of each card, merchant and so on, outside of Spark.
 
-A store is read and written in bulk, for the keys of a batch. Records are appended only where the
-transaction is not there yet, so that repeating a batch changes nothing; features are computed as
+A store is read and written in bulk, for the keys of a batch. What a batch adds takes the place of
+what an earlier try of it has added, so that repeating it changes nothing; features are computed as
 of each event, so that it does not matter that the store already holds later ones.
 
 There is a store for each owner: one of a topic's partitions for cards, one bucket of merchants.
@@ -102,23 +102,44 @@ class Store(Protocol):
         """
         ...
 
-    def append(self, batch: int, keys: Mapping[int, str], records: Records) -> None:
-        """Keep `records`, and of their keys nothing else.
+    def append(self, batch: int, keys: Mapping[int, str], new: Records) -> None:
+        """Add records to what is held of their keys, in place of what the same batch had added.
+
+        So it costs what is new, and not what is known; and a batch that is repeated, even beside a
+        try of it that was given up, adds nothing twice.
 
         Parameters
         ----------
         batch
             Number of the micro-batch.
         keys
-            The keys and their names; one that has no record is forgotten.
-        records
-            All that is to be known of these keys: what `read` gave with what is new behind it,
-            less what need not be kept.
+            The keys and their names.
+        new
+            What the batch brings of any of these keys, also where it is held already.
 
         Raises
         ------
         OlderBatch
             If a later batch was there before. Nothing is changed then.
+        """
+        ...
+
+    def replace(self, batch: int, keys: Mapping[int, str], rest: Records, new: Records) -> None:
+        """Keep of what is held of some keys only `rest`, and add what is new.
+
+        Parameters
+        ----------
+        batch, new
+            As of `append`.
+        keys
+            The keys and their names; one that has no record is forgotten.
+        rest
+            Of what `read` gave what need be kept, without what is new.
+
+        Raises
+        ------
+        OlderBatch
+            See `append`.
         """
         ...
 
@@ -224,11 +245,18 @@ class Buckets:
         found = [self._bucket(number).read(some, layout) for number, some in _spread(keys).items()]
         return joined([np.zeros(0, layout.dtype), *found])
 
-    def append(self, batch: int, keys: Mapping[int, str], records: Records) -> None:
+    def append(self, batch: int, keys: Mapping[int, str], new: Records) -> None:
         """See `Store.append`."""
-        bucket = bucket_of(records["key"])
+        bucket = bucket_of(new["key"])
+        for number in np.unique(bucket).tolist():
+            self._bucket(number).append(batch, keys, new.compress(bucket == number))
+
+    def replace(self, batch: int, keys: Mapping[int, str], rest: Records, new: Records) -> None:
+        """See `Store.replace`."""
+        parts = [(records, bucket_of(records["key"])) for records in (rest, new)]
         for number, some in _spread(keys).items():
-            self._bucket(number).append(batch, some, records.compress(bucket == number))
+            own = (records.compress(bucket == number) for records, bucket in parts)
+            self._bucket(number).replace(batch, some, *own)
 
 
 def joined(parts: Sequence[Records]) -> Records:
