@@ -42,7 +42,7 @@ _CHECK_BYTES = 4
 _HEAD = struct.Struct("<IqII")
 #: So many bytes of recent records are held, or this share of the bulk, before they are added to it:
 #: what is written for an event does not grow with what is known.
-_RECENT_BYTES, _RECENT_SHARE = 1536, 1 / 8
+_RECENT_BYTES, _RECENT_SHARE = 4096, 1 / 8
 #: Stands for the run of the machine where all is on the disk.
 _SETTLED = "settled"
 
