@@ -138,6 +138,15 @@ def test_state_in_another_place_is_not_taken(settings, generations, tmp_path):
     assert elsewhere.current() == "it is in another place (embedded)"
 
 
+def test_a_state_of_another_form_is_built_again(settings, generations, tmp_path):
+    begun = with_state(settings, generations, silent)
+    choice = orjson.loads((tmp_path / "state.json").read_bytes())
+    del choice["form"]
+    (tmp_path / "state.json").write_bytes(orjson.dumps(choice))
+    assert generations.current() == "it is of form 1, and this version keeps form 2"
+    assert with_state(settings, generations, silent).state != begun.state
+
+
 @pytest.mark.parametrize("choice", [b"", b"{", b"[]", b"{}"])
 def test_without_knowing_which_state_is_the_current_one_another_is_built(
     settings, generations, choice, tmp_path
