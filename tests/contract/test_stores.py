@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-from hypothesis import HealthCheck
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -141,7 +140,7 @@ def test_a_long_history_comes_back_whole_whatever_is_repeated(store: PartitionSt
         max_size=12,
     )
 )
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None)
 def test_a_store_holds_what_a_model_of_it_holds(make: Make, steps: list[Any]) -> None:
     """A step: whether it repeats the batch, whether it replaces, and how much of which keys."""
     state = make(f"s{next(_NUMBERS)}")

@@ -13,6 +13,8 @@ Each sort is at most `most` events, and the last one as many again that were wit
 holds at most four times as many. **Up to that, what is kept is exact**: features are the same as if
 everything had been kept. Past it they differ where more than `most` events of a key come within
 the visibility lag, or while partitions of the topic lie apart by as many.
+
+A key is written anew only when more than an eighth of it need not be kept: so much more is held.
 """
 
 from dataclasses import dataclass
