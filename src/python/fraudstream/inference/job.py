@@ -114,6 +114,9 @@ def _records(spark: SparkSession, settings: Settings, topic: str, skip_lost: boo
         # The consumer asks what comes next before it asks where the topic ends, and Kafka answers
         # one after the other: with the default it would wait for half a second where nothing comes.
         .option("kafka.fetch.max.wait.ms", "5")
+        # After each poll Spark asks where the partition begins and ends: with Kafka's default that
+        # is twice for every 500 records. How many bytes a poll brings is bounded all the same.
+        .option("kafka.max.poll.records", "20000")
         .option("failOnDataLoss", str(not skip_lost).lower())
         .load()
         .select(
