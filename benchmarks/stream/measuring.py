@@ -62,9 +62,10 @@ class Drained:
 def drained(load: Load, appended_ms: Int64, cost: Cost, runs_ahead: bool = False) -> Drained:
     """Return how fast what was measured of a backlog was worked off.
 
-    What is written a batch at a time appears all at once, so the measurement begins with the end
-    of a batch. Batches of several partitions are not all of quite the same size: the moment is
-    that of a result shortly before the batch's end.
+    What is written a batch at a time appears all at once, so the measurement begins and ends with
+    the end of a batch. Batches of several partitions are not all of quite the same size, and what
+    is left over makes a small batch of its own in the end: the moments are those of a result
+    shortly before the batch's end.
 
     Parameters
     ----------
@@ -84,14 +85,17 @@ def drained(load: Load, appended_ms: Int64, cost: Cost, runs_ahead: bool = False
     >>> cost = Cost(np.array([0.0, 10.0]), np.array([0.0, 10.0]))
     >>> appended_ms = np.array([1_000] * 100 + [2_000] * 100 + [3_000] * 100)
     >>> drained(Load(100, 1, 2), appended_ms, cost)
-    Drained(rows_s=101.0, cpu_us=9900.990099009901)
+    Drained(rows_s=100.0, cpu_us=10000.0)
     """
-    first = load.batch * load.warm_up - 1 - load.batch // 50
+    first, last = (
+        load.batch * batches - 1 - load.batch // 50
+        for batches in (load.warm_up, load.warm_up + load.measured)
+    )
     if runs_ahead:
         pauses = np.flatnonzero(np.diff(appended_ms) >= _PAUSE_MS)
         first = min([first, *pauses[:1].tolist()])
-    count = len(appended_ms) - 1 - first
-    begin_s, end_s = appended_ms[first] / 1e3, appended_ms[-1] / 1e3
+    count = last - first
+    begin_s, end_s = appended_ms[first] / 1e3, appended_ms[last] / 1e3
     # Kafka's clock has milliseconds: what takes less has taken one.
     took_s = max(end_s - begin_s, 1e-3)
     return Drained(float(count / took_s), cost.between(begin_s, end_s) / count * 1e6)

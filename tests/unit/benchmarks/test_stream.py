@@ -50,6 +50,14 @@ def test_a_rate_is_that_of_whole_batches(batch):
     assert found.cpu_us == pytest.approx(2e6 / batch, rel=0.01)
 
 
+def test_the_few_records_left_over_for_a_batch_of_their_own_are_not_measured():
+    load = Load(1_000, warm_up=1, measured=2)
+    appended_ms = np.repeat([1_000, 2_000, 3_000, 4_000], [1_000, 1_000, 995, 5])
+    at_s = np.arange(0.0, 10.0)
+    found = drained(load, appended_ms, Cost(at_s, at_s))
+    assert found.rows_s == pytest.approx(1_000, rel=0.01)
+
+
 def test_who_runs_ahead_is_measured_from_its_first_results_on():
     # It writes a batch, works on all others for eight seconds, and writes them together.
     load = Load(1_000, warm_up=2, measured=3)
