@@ -232,6 +232,54 @@ def test_a_choice_by_hand_is_noted_beside_the_first_and_undone_by_one_command(
     assert "1, champion" in capsys.readouterr().out
 
 
+def test_a_version_is_put_into_the_champions_shadow_and_taken_out_of_it_by_hand(
+    stack: Stack, first: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = Registry(stack.uri, "shadowed")
+    for _ in range(2):
+        registry.register(first["version"].run, load_bundle(first["folder"] / "bundle"))
+    registry.promote("1", "by hand")
+    shadowed = [*stack.mlflow, "--model-name", "shadowed"]
+
+    assert command("shadow", *shadowed, "--version", "2") == 0
+    assert (registry.champion(), registry.challenger()) == ("1", "2")
+    assert command("models", *shadowed) == 0
+    told = capsys.readouterr().out
+    assert "1, champion" in told
+    assert "2, challenger" in told
+    # Whoever becomes champion is in nobody's shadow.
+    registry.promote("2", "by hand")
+    assert [version.role for version in registry.versions()] == ["champion", None]
+
+    assert command("shadow", *shadowed, "--end") == 0
+    assert registry.challenger() is None
+    capsys.readouterr()
+    assert command("shadow", *shadowed, "--end") == 1
+    assert "has no challenger" in capsys.readouterr().err
+
+
+def test_only_a_version_that_could_serve_and_does_not_is_put_into_shadow(
+    stack: Stack, first: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("shadow", *stack.mlflow) == 2
+    assert "either --version N or --end" in capsys.readouterr().err
+    champion = Registry(stack.uri, MODEL).champion()
+    assert command("shadow", *stack.mlflow, "--version", champion) == 2
+    assert "expected another version than the champion" in capsys.readouterr().err
+
+    registry = Registry(stack.uri, "foreign-shadow")
+    write_tiny(tmp_path / "bundle")
+    (tmp_path / "pictures").mkdir()
+    with registry.run("tiny", {}) as run_id:
+        registry.log(run_id, {}, {}, tmp_path / "pictures", tmp_path / "bundle")
+    registry.register(run_id, load_bundle(tmp_path / "bundle"))
+    foreign = [*stack.mlflow, "--model-name", "foreign-shadow"]
+    assert command("shadow", *foreign, "--version", "1") == 1
+    assert "feature set" in capsys.readouterr().err
+    assert registry.challenger() is None
+    assert command("shadow", *foreign, "--version", "7") == 1
+
+
 def test_nothing_is_undone_where_nothing_served_before(
     stack: Stack, first: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,7 +43,7 @@ def test_a_pex_is_no_larger_than_promised(pex, megabytes):
     ("pex", "teaches"),
     [
         ("producer.pex", ["simulate", "replay", "topics"]),
-        ("trainer.pex", ["train", "evaluate", "promote", "models"]),
+        ("trainer.pex", ["train", "evaluate", "promote", "shadow", "models"]),
         ("inference-local.pex", ["run"]),
         ("inference.pex", ["run", "audit", "rebuild-state"]),
     ],

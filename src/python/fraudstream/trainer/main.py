@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fraudstream.kafka.tables import Decode
     from fraudstream.kafka.tables import Topic
     from fraudstream.trainer.dataset import Dataset
+    from fraudstream.trainer.registry import Registry
     from fraudstream.trainer.registry import Version
 
 _ENVIRONMENT = {
@@ -67,7 +68,8 @@ def trainer() -> None:
     `train` reads transactions and labels from Kafka, computes features as the stream does, trains a
     network, judges it on later days, and registers it in MLflow. It becomes the champion, which
     the stream serves, only if it is better than the present one on the same days, beyond noise.
-    `promote` undoes that, or makes the choice by hand.
+    `promote` undoes that, or makes the choice by hand; `shadow` lets a version score beside the
+    champion, with no effect.
 
     `evaluate` judges the versions that have served, by the labels that have arrived since.
     """
@@ -466,7 +468,6 @@ def promote(
       trainer.pex promote --version 3
       trainer.pex promote --previous
     """
-    from fraudstream.model.bundle import load_bundle
     from fraudstream.trainer.registry import Registry
     from fraudstream.trainer.registry import UnknownVersion
 
@@ -478,10 +479,49 @@ def promote(
         if before is None:
             raise UnknownVersion(f"{model_name} has no champion: name a version with --version")
         version = registry.replaced(before)
-    with tempfile.TemporaryDirectory(prefix="fraudstream-") as folder:
-        load_bundle(registry.fetch(version, Path(folder)), DEFAULT, version)
+    _check(registry, version)
     registry.promote(version, f"by hand, after {f'version {before}' if before else 'none'}")
     click.echo(f"version {version} of {model_name} is the champion", err=True)
+
+
+@trainer.command()
+@tracking_options
+@click.option("--version", metavar="N", help="The version that shall score in shadow.")
+@click.option("--end", is_flag=True, help="Let none score in shadow any more.")
+@debug_option
+def shadow(tracking_uri: str, model_name: str, version: str | None, end: bool, debug: bool) -> None:
+    """Let a version score live traffic in the champion's shadow, as challenger; or end that.
+
+    Its scores go to the topic of scores with the role "challenger". No alert comes of them. The
+    bundle is checked first, as by `promote`; the stream follows within seconds.
+
+    \b
+    Examples:
+      trainer.pex shadow --version 4
+      trainer.pex evaluate                    # how it does beside the champion
+      trainer.pex promote --version 4         # or, if it does no better:
+      trainer.pex shadow --end
+    """
+    from fraudstream.trainer.registry import Registry
+    from fraudstream.trainer.registry import UnknownVersion
+
+    if end == (version is not None):
+        raise click.UsageError("expected either --version N or --end")
+    registry = Registry(tracking_uri, model_name)
+    if version is None:
+        before = registry.challenger()
+        if before is None:
+            raise UnknownVersion(f"{model_name} has no challenger, so there is none to end")
+        registry.end_shadow()
+        click.echo(f"version {before} of {model_name} is no challenger any more", err=True)
+        return
+    if version == registry.champion():
+        raise click.UsageError(
+            f"expected another version than the champion, got {version}: it scores all already"
+        )
+    _check(registry, version)
+    registry.shadow(version)
+    click.echo(f"version {version} of {model_name} is the challenger", err=True)
 
 
 @trainer.command()
@@ -489,7 +529,7 @@ def promote(
 @click.option("--json", "as_json", is_flag=True, help="Print the versions as JSON.")
 @debug_option
 def models(tracking_uri: str, model_name: str, as_json: bool, debug: bool) -> None:
-    """Show the versions of the model, the newest first, and which one is the champion."""
+    """Show the versions of the model, the newest first: which is champion, and which challenger."""
     from fraudstream.trainer.registry import Registry
     from fraudstream.trainer.registry import UnknownVersion
 
@@ -504,13 +544,21 @@ def models(tracking_uri: str, model_name: str, as_json: bool, debug: bool) -> No
     table = Table("version", "average precision", "threshold", "registered, UTC", "decision")
     for version in versions:
         table.add_row(
-            f"{version.number}, champion" if version.is_champion else version.number,
+            f"{version.number}, {version.role}" if version.role else version.number,
             _figure(version.average_precision),
             _figure(version.threshold),
             f"{version.created:%Y-%m-%d %H:%M}",
             version.decision,
         )
     Console().print(table)
+
+
+def _check(registry: "Registry", version: str) -> None:
+    """Refuse a version that the stream would refuse."""
+    from fraudstream.model.bundle import load_bundle
+
+    with tempfile.TemporaryDirectory(prefix="fraudstream-") as folder:
+        load_bundle(registry.fetch(version, Path(folder)), DEFAULT, version)
 
 
 def _read(cluster: Cluster, topics: Topics, threads: int) -> "tuple[Dataset, dict[str, Any]]":

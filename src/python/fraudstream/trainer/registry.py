@@ -1,4 +1,4 @@
-"""Runs and versions of the model, in MLflow; which version is the champion, and was.
+"""Runs and versions of the model, in MLflow; which is the champion, and was; and the challenger.
 
 A version is a folder of files (`fraudstream.model.bundle`), logged as artifacts of its run: no
 MLflow flavour, nothing pickled.
@@ -24,6 +24,7 @@ from mlflow.exceptions import RestException
 
 from fraudstream.cli.tracking import WHO_ARE_YOU
 from fraudstream.model.bundle import BUNDLE_ARTIFACTS
+from fraudstream.model.bundle import CHALLENGER
 from fraudstream.model.bundle import CHAMPION
 from fraudstream.model.bundle import Bundle
 
@@ -67,8 +68,8 @@ class Version:
         What was decided on it last, and why; empty if nothing was.
     decisions
         All that was ever decided on it, by time (UTC, RFC 3339), the first one first.
-    is_champion
-        Whether it serves.
+    is_champion, is_challenger
+        Whether it serves, and whether it scores in the champion's shadow.
     """
 
     number: str
@@ -80,6 +81,14 @@ class Version:
     decision: str
     decisions: Mapping[str, str]
     is_champion: bool
+    is_challenger: bool
+
+    @property
+    def role(self) -> str | None:
+        """What it does in the stream: ``champion``, ``challenger``, or nothing."""
+        if self.is_champion:
+            return CHAMPION
+        return CHALLENGER if self.is_challenger else None
 
 
 class Registry:
@@ -215,9 +224,16 @@ class Registry:
 
     def champion(self) -> str | None:
         """Return the number of the version that serves, or ``None`` if none does."""
+        return self._bearing(CHAMPION)
+
+    def challenger(self) -> str | None:
+        """Return the number of the version in the champion's shadow, or ``None`` if none is."""
+        return self._bearing(CHALLENGER)
+
+    def _bearing(self, alias: str) -> str | None:
         with self._answering():
             try:
-                found = self._client.get_model_version_by_alias(self._name, CHAMPION)
+                found = self._client.get_model_version_by_alias(self._name, alias)
             except MlflowException as error:
                 # So the server says that it has no such model, and no such alias. Any other
                 # refusal must not pass for a registry without a champion.
@@ -252,6 +268,28 @@ class Registry:
             if before not in (None, version):
                 self._client.set_model_version_tag(self._name, version, _REPLACED, before)
         self.note(version, f"champion: {reason}")
+
+    def shadow(self, version: str) -> None:
+        """Make a version the challenger, in place of any other.
+
+        Raises
+        ------
+        UnknownVersion
+            If there is no such version.
+        """
+        with self._answering():
+            self._client.set_registered_model_alias(self._name, CHALLENGER, version)
+
+    def end_shadow(self) -> None:
+        """Leave no version as challenger.
+
+        Raises
+        ------
+        UnknownVersion
+            If the model is not registered.
+        """
+        with self._answering():
+            self._client.delete_registered_model_alias(self._name, CHALLENGER)
 
     def replaced(self, version: str) -> str:
         """Return the version that served until `version` became champion.
@@ -301,8 +339,8 @@ class Registry:
 
     def versions(self) -> list[Version]:
         """Return all versions, the newest first; none if the model is not registered."""
-        champion = self.champion()
-        found = [_version(each, champion) for each in self._registered()]
+        champion, challenger = self.champion(), self.challenger()
+        found = [_version(each, champion, challenger) for each in self._registered()]
         return sorted(found, key=lambda version: -int(version.number))
 
     def _registered(self) -> list[ModelVersion]:
@@ -340,7 +378,7 @@ class Registry:
             ) from error
 
 
-def _version(found: ModelVersion, champion: str | None) -> Version:
+def _version(found: ModelVersion, champion: str | None, challenger: str | None) -> Version:
     tags = found.tags
     return Version(
         number=str(found.version),
@@ -356,6 +394,8 @@ def _version(found: ModelVersion, champion: str | None) -> Version:
             if name.startswith(f"{_DECISION}.")
         },
         is_champion=str(found.version) == champion,
+        # The stream takes a version that is both for the champion.
+        is_challenger=str(found.version) == challenger != champion,
     )
 
 
