@@ -107,8 +107,34 @@ def test_a_store_that_is_gone_or_of_an_earlier_batch_is_a_flaw(state):
 
 @pytest.mark.parametrize("mark", [b"", b"{", b"[]", b"{}"])
 def test_a_damaged_mark_is_a_flaw(state, mark):
-    (state.folder / "mark.json").write_bytes(mark)
-    assert "mark.json is damaged" in state.flaw(0)
+    (state.folder / "mark.0.json").write_bytes(mark)
+    assert "mark.0.json is damaged" in state.flaw(0)
+
+
+def test_who_was_given_up_between_a_look_at_the_mark_and_setting_it_sets_nothing_back(
+    state, monkeypatch
+):
+    begun = state.begin(1)
+    stores = EmbeddedState._stores
+
+    def frozen(self):
+        # While it stands still here, another driver takes over and does three batches.
+        found = stores(self)
+        monkeypatch.setattr(EmbeddedState, "_stores", stores)
+        for batch in (1, 2, 3):
+            self.keep(batch, self.begin(batch))
+        return found
+
+    monkeypatch.setattr(EmbeddedState, "_stores", frozen)
+    state.keep(1, begun)
+    assert state.flaw(3) is None
+    state.begin(4)
+
+
+def test_marks_of_earlier_batches_do_not_pile_up(state):
+    for batch in (1, 2, 3):
+        state.keep(batch, state.begin(batch))
+    assert [file.name for file in state.folder.glob("mark.*")] == ["mark.3.json"]
 
 
 def test_what_was_not_settled_when_the_machine_ended_is_not_trusted(state, monkeypatch):

@@ -273,13 +273,14 @@ class EmbeddedState:
 
     def flaw(self, batch: int) -> str | None:
         """See `State.flaw`."""
-        try:
-            mark = orjson.loads(self._mark.read_bytes())
-            reached, boot, stores = mark["batch"], mark["boot"], mark["stores"]
-        except FileNotFoundError:
+        last = self._last_mark()
+        if last is None:
             return "it is not there"
+        try:
+            mark = orjson.loads(last.read_bytes())
+            reached, boot, stores = mark["batch"], mark["boot"], mark["stores"]
         except (KeyError, TypeError, ValueError):
-            return f"{self._mark} is damaged"
+            return f"{last} is damaged"
         if boot not in (_SETTLED, this_machine().boot):
             return "the machine was restarted, and what was not on its disk is lost"
         if reached < batch:
@@ -310,15 +311,14 @@ class EmbeddedState:
 
     def settle(self) -> None:
         """See `State.settle`."""
-        mark = orjson.loads(self._mark.read_bytes())
+        mark = self._marked()
         for name in mark["stores"]:
             _open(self.folder, name).sync()
         self._set({**mark, "boot": _SETTLED}, durably=True)
 
     def size(self) -> int:
         """See `State.size`: what its files take on disk; they are sparse."""
-        files = (entry for entry in self.folder.rglob("*") if entry.is_file())
-        return sum(file.stat().st_blocks * 512 for file in files)
+        return sum(file.stat().st_blocks * 512 for file in self.folder.glob("*/data.mdb"))
 
     def remove_others(self) -> None:
         """See `State.remove_others`."""
@@ -326,29 +326,37 @@ class EmbeddedState:
             if other != self.folder:
                 shutil.rmtree(other)
 
-    @property
-    def _mark(self) -> Path:
-        return self.folder / "mark.json"
+    def _last_mark(self) -> Path | None:
+        return max(self.folder.glob("mark.*.json"), key=_batch_of, default=None)
 
     def _marked(self) -> dict[str, Any]:
-        try:
-            mark: dict[str, Any] = orjson.loads(self._mark.read_bytes())
-        except FileNotFoundError as error:
-            raise StateLost(f"{self.folder} was removed") from error
+        if (last := self._last_mark()) is None:
+            raise StateLost(f"{self.folder} was removed")
+        mark: dict[str, Any] = orjson.loads(last.read_bytes())
         return mark
 
-    def _set(self, mark: dict[str, object], *, durably: bool = False) -> None:
-        scratch = self._mark.with_suffix(".new")
+    def _set(self, mark: dict[str, Any], *, durably: bool = False) -> None:
+        # A mark for each batch, of which the last one counts: a driver that was given up, however
+        # late it comes here, cannot set back what another has marked since.
+        last = self.folder / f"mark.{mark['batch']}.json"
+        scratch = last.with_suffix(f".{os.getpid()}.new")
         scratch.write_bytes(orjson.dumps(mark))
         if durably:
             _sync(scratch)
-        scratch.replace(self._mark)
+        scratch.replace(last)
         if durably:
             _sync(self.folder)
+        for mark_before in self.folder.glob("mark.*.json"):
+            if _batch_of(mark_before) < mark["batch"]:
+                mark_before.unlink(missing_ok=True)
 
     def _stores(self) -> dict[str, int | None]:
         names = sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir())
         return {name: _open(self.folder, name).last_batch() for name in names}
+
+
+def _batch_of(mark: Path) -> int:
+    return int(mark.name.split(".")[1])
 
 
 def _sync(path: Path) -> None:
