@@ -16,6 +16,7 @@ import time
 from typing import NamedTuple
 
 from faults.flow import Flow
+from faults.flow import NoScores
 from faults.models import Champions
 from faults.points import DURING_STATE_WRITE
 from faults.points import DURING_SWAP
@@ -243,6 +244,11 @@ class Injector:
         except NotSeen:
             # Told without an effect.
             pass
+        except NoScores as error:
+            # Its log is to tell where the job is; see `faults.job`.
+            if (driver := process(self.stack.supervisor.running(JOB).pid)) is not None:
+                driver.send(signal.SIGUSR1)
+            raise NoScores(f"{fault}: {error}") from error
         except Over:
             return
         self.outcomes.append(outcome)
@@ -405,6 +411,7 @@ class Injector:
             raise NotSeen(otherwise)
 
     def _alive(self) -> None:
+        self.stack.supervisor.require_well()
         self.beat = time.monotonic()
 
 

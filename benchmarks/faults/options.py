@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 import functools
 from pathlib import Path
+import shutil
 import tempfile
 from typing import Any
 
@@ -13,6 +14,7 @@ from faults.campaign import CampaignFailed
 from faults.campaign import Programs
 
 from fraudstream.cli.console import option
+from fraudstream.cli.console import stderr
 from fraudstream.cli.folders import default_cache
 
 _Command = Callable[..., Any]
@@ -55,7 +57,7 @@ def stack_options(command: _Command) -> _Command:
         "--folder",
         type=_FOLDER,
         metavar="FOLDER",
-        help="Keep data and logs here.  [default: a temporary folder]",
+        help="Keep data and logs here.  [default: a temporary folder, kept on failure]",
     )(decorated)
     decorated = click.option(
         "--minio", type=_PROGRAM, help="A MinIO server, instead of one built from source."
@@ -74,14 +76,19 @@ def stack_options(command: _Command) -> _Command:
 def new_folder(folder: Path | None) -> Iterator[Path]:
     """Make a folder that is to be empty; ``None``: a temporary one, for the length of the block.
 
+    A temporary one stays where the block raises: its logs are needed then. It is told where.
+
     Raises
     ------
     CampaignFailed
         If something is in it.
     """
     if folder is None:
-        with tempfile.TemporaryDirectory(prefix="fraudstream-") as scratch:
-            yield Path(scratch)
+        scratch = Path(tempfile.mkdtemp(prefix="fraudstream-"))
+        stderr.print(f"data and logs are in {scratch}, and stay there if this fails")
+        yield scratch
+        # Not reached where the block raises.
+        shutil.rmtree(scratch)
         return
     if folder.exists() and any(folder.iterdir()):
         raise CampaignFailed(f"expected {folder} to be empty: name another --folder")

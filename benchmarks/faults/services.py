@@ -76,12 +76,12 @@ class Supervisor:
 
     def running(self, name: str) -> Process:
         """Return a program as it was started last."""
-        self._require_well()
+        self.require_well()
         return self._running[name]
 
     def starts(self, name: str) -> int:
         """Return how many times a program was started."""
-        self._require_well()
+        self.require_well()
         return self._starts[name]
 
     def second(self, name: str) -> Process:
@@ -123,7 +123,8 @@ class Supervisor:
                         self._start(name)
                         paused[name] = time.monotonic() + _PAUSE_S
 
-    def _require_well(self) -> None:
+    def require_well(self) -> None:
+        """Raise what has ended the thread that watches, if it has ended."""
         if self._watching.done():
             self._watching.result()
 

@@ -347,5 +347,5 @@ def test_it_ends_when_it_is_told_to_and_gives_up_where_nothing_recovers(
     injector.run(stop)
     assert injector.outcomes == []
     cast(StandIns, injector.volume).scores = False
-    with pytest.raises(NoScores):
+    with pytest.raises(NoScores, match="driver: none"):
         strike(injector, Fault(DRIVER))
