@@ -232,6 +232,17 @@ def test_a_choice_by_hand_is_noted_beside_the_first_and_undone_by_one_command(
     assert "1, champion" in capsys.readouterr().out
 
 
+def with_foreign_version(stack: Stack, name: str, folder: Path) -> Registry:
+    """Return the registry of a model whose only version has features that are not served."""
+    registry = Registry(stack.uri, name)
+    write_tiny(folder / "bundle")
+    (folder / "pictures").mkdir()
+    with registry.run("tiny", {}) as run_id:
+        registry.log(run_id, {}, {}, folder / "pictures", folder / "bundle")
+    registry.register(run_id, load_bundle(folder / "bundle"))
+    return registry
+
+
 def test_a_version_is_put_into_the_champions_shadow_and_taken_out_of_it_by_hand(
     stack: Stack, first: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -267,12 +278,7 @@ def test_only_a_version_that_could_serve_and_does_not_is_put_into_shadow(
     assert command("shadow", *stack.mlflow, "--version", champion) == 2
     assert "expected another version than the champion" in capsys.readouterr().err
 
-    registry = Registry(stack.uri, "foreign-shadow")
-    write_tiny(tmp_path / "bundle")
-    (tmp_path / "pictures").mkdir()
-    with registry.run("tiny", {}) as run_id:
-        registry.log(run_id, {}, {}, tmp_path / "pictures", tmp_path / "bundle")
-    registry.register(run_id, load_bundle(tmp_path / "bundle"))
+    registry = with_foreign_version(stack, "foreign-shadow", tmp_path)
     foreign = [*stack.mlflow, "--model-name", "foreign-shadow"]
     assert command("shadow", *foreign, "--version", "1") == 1
     assert "feature set" in capsys.readouterr().err
@@ -340,12 +346,7 @@ def test_a_champion_whose_features_are_not_served_is_replaced(stack: Stack, tmp_
 def test_a_version_that_would_be_refused_is_not_promoted_by_hand(
     stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    registry = Registry(stack.uri, "foreign")
-    write_tiny(tmp_path / "bundle")
-    (tmp_path / "pictures").mkdir()
-    with registry.run("tiny", {}) as run_id:
-        registry.log(run_id, {}, {}, tmp_path / "pictures", tmp_path / "bundle")
-    registry.register(run_id, load_bundle(tmp_path / "bundle"))
+    registry = with_foreign_version(stack, "foreign", tmp_path)
     code = command("promote", *stack.mlflow, "--model-name", "foreign", "--version", "1")
     assert code == 1
     assert "feature set" in capsys.readouterr().err
