@@ -154,8 +154,8 @@ def test_the_models_at_work_are_told_with_their_age_and_refused_ones_are_counted
 
 def test_the_size_of_the_state_is_what_its_files_take_on_disk(metrics, tmp_path):
     assert value(metrics, "state_bytes") == 0
-    (tmp_path / "store").mkdir()
-    with (tmp_path / "store" / "data").open("wb") as sparse:
+    (tmp_path / "0").mkdir()
+    with (tmp_path / "0" / "data.mdb").open("wb") as sparse:
         sparse.truncate(1 << 30)
         sparse.write(b"x" * 4096)
     assert 4096 <= value(metrics, "state_bytes") < 1 << 20
