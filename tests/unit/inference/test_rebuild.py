@@ -166,6 +166,39 @@ def test_a_rebuild_that_is_cut_short_is_not_taken_for_whole(settings, generation
     assert generations.current() == "there is none"
 
 
+def test_what_nothing_can_go_on_from_is_gone_before_room_is_taken_for_another_state(
+    settings, generations, monkeypatch, tmp_path
+):
+    # Where there is room for one state only, it would never be built again.
+    begun = with_state(settings, generations, silent)
+    (tmp_path / "state" / "left-over.of-a-rebuild-that-was-killed").mkdir()
+    commit(settings, 0)
+    there = []
+
+    def read(cluster: Cluster, topic: str, within: list[Span]) -> Iterator[Records]:
+        there.append({entry.name for entry in (tmp_path / "state").iterdir()})
+        return iter(())
+
+    monkeypatch.setattr(rebuild, "spans", lambda cluster, topic: [Span(0, 0, 7), Span(1, 0, 9)])
+    monkeypatch.setattr(rebuild, "read", read)
+    after = with_state(settings, generations, silent)
+    assert after.state != begun.state
+    assert there == [{after.state.name}] * len(there) != []
+
+
+def test_a_state_that_is_to_be_kept_meanwhile_outlives_a_rebuild_that_fails(
+    settings, generations, monkeypatch, tmp_path
+):
+    begun = with_state(settings, generations, silent)
+    begun.state.keep(0, begun.state.begin(0))
+    commit(settings, 0)
+    monkeypatch.setattr(rebuild, "spans", lambda cluster, topic: [Span(0, 0, 7), Span(1, 0, 9)])
+    monkeypatch.setattr(rebuild, "read", lambda cluster, topic, within: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        rebuilt(settings, generations, done(settings.progress), silent, begun.state)
+    assert with_state(settings, generations, silent).state == begun.state
+
+
 def test_topics_that_do_not_reach_as_far_any_more_are_refused(settings, generations, monkeypatch):
     commit(settings, 0)
     monkeypatch.setattr(rebuild, "spans", lambda cluster, topic: [Span(0, 0, 6), Span(1, 0, 9)])

@@ -322,7 +322,8 @@ class EmbeddedState:
 
     def remove_others(self) -> None:
         """See `State.remove_others`."""
-        for other in self.folder.parent.iterdir():
+        # Empty where there is no such folder yet.
+        for other in self.folder.parent.glob("*"):
             if other != self.folder:
                 shutil.rmtree(other)
 

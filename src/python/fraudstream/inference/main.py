@@ -379,7 +379,9 @@ def rebuild_state(
     settings = Settings(cluster, topics, checkpoint, DEFAULT, 0, 0.0, generations.new())
     require_stopped(settings)
     so_far = done(settings.progress)
-    rebuilt(settings, generations, so_far, progress_bar)
+    current = generations.current()
+    meanwhile = None if isinstance(current, str) else current
+    rebuilt(settings, generations, so_far, progress_bar, meanwhile)
     log.info("state built", batch=so_far.batch)
 
 

@@ -24,6 +24,7 @@ from fraudstream.inference.generations import Generations
 from fraudstream.inference.losses import missing
 from fraudstream.inference.losses import next_offsets
 from fraudstream.inference.steps import shared_keys
+from fraudstream.inference.store import State
 from fraudstream.inference.tasks import Settings
 from fraudstream.inference.tasks import Untold
 from fraudstream.inference.tasks import first_task
@@ -125,7 +126,11 @@ def with_state(settings: Settings, generations: Generations, progress: Progress)
 
 
 def rebuilt(
-    settings: Settings, generations: Generations, so_far: Done, progress: Progress
+    settings: Settings,
+    generations: Generations,
+    so_far: Done,
+    progress: Progress,
+    meanwhile: State | None = None,
 ) -> Settings:
     """Build a new state from the topics, make it the current one, and return settings with it.
 
@@ -135,6 +140,10 @@ def rebuilt(
         See `with_state`.
     so_far
         How far the topics are gone through.
+    meanwhile
+        The state that is kept until the new one is whole. All others are removed before, since
+        there may be no room for two: one that is flawed, and what rebuilds that were cut short
+        have left.
 
     Raises
     ------
@@ -157,6 +166,7 @@ def rebuilt(
     count = {topic: sum(s.high - s.low for s in some) for topic, some in within.items()}
     parts = ceil(max([0, *count.values()]) / _AT_ONCE)
     first = so_far.batch - parts + 1
+    (meanwhile or state).remove_others()
     state.create(first - 1)
     if parts:
         with progress("building state", sum(count.values())) as advance:
