@@ -45,12 +45,17 @@ class Batches:
         How many transactions each of them has, over sixty days.
     advance
         Is told of keys that were filled.
+
+    Attributes
+    ----------
+    store
+        Where the history is.
     """
 
     def __init__(
         self, folder: Path, keys: int, events: int, advance: Callable[[float], None]
     ) -> None:
-        self._store = EmbeddedStore(folder)
+        self.store = EmbeddedStore(folder)
         self._layout: Layout = layout_of(HANDBOOK, "card")
         self._features = [f for f in HANDBOOK.features if f.key == "card"]
         self._keys = keys
@@ -61,7 +66,7 @@ class Batches:
             some = np.arange(first, min(first + _KEYS_AT_ONCE, keys + 1))
             key = np.repeat(some, events)
             time_us = self._random.integers(0, _HISTORY_US, len(key))
-            self._store.append(self._batch, _names(some), self._records(key, np.sort(time_us)))
+            self.store.append(self._batch, _names(some), self._records(key, np.sort(time_us)))
             advance(len(some))
 
     def work_off(self) -> dict[str, float]:
@@ -76,14 +81,14 @@ class Batches:
         self._batch += 1
         names = _names(key)
         begin = perf_counter()
-        records = np.concatenate([self._store.read(names, self._layout), new])
+        records = np.concatenate([self.store.read(names, self._layout), new])
         read = perf_counter()
         moments = Moments(
             key, time_us, new["arrival"].copy(), time_us, {"amount": new["amount"].copy()}
         )
         found = features_at(self._features, self._layout.events(records), Events.none(), moments)
         computed = perf_counter()
-        self._store.append(self._batch, names, records)
+        self.store.append(self._batch, names, new)
         end = perf_counter()
         if any(np.isnan(column).any() for column in found.values()):
             raise ValueError("expected a value for every event, since each counts itself")
