@@ -5,7 +5,9 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 import random
@@ -21,6 +23,7 @@ from faults.auditing import log_in
 from faults.auditing import prove
 from faults.auditing import registry
 from faults.flow import Flow
+from faults.injector import DISK_FULL
 from faults.injector import Injector
 from faults.injector import Outcome
 from faults.models import Champions
@@ -31,6 +34,7 @@ from faults.services import TOPICS
 from faults.services import Stack
 from faults.services import own_path
 from faults.services import running
+from faults.volume import Volume
 from faults.volume import mounted
 import orjson
 
@@ -140,7 +144,7 @@ def campaign(
         If the stream does not recover from a fault.
     """
     with ExitStack() as over:
-        volume = over.enter_context(mounted(folder / "volume", plan.volume_mb))
+        volume = over.enter_context(_disk(plan, folder / "volume"))
         say("starting the stack")
         stack = over.enter_context(
             running(folder, cache, programs.mlflow, programs.minio, plan.state)
@@ -179,6 +183,14 @@ def campaign(
         _require_whole(audited, events)
         served = bad_models_served(stack.cluster, champions.bad)
         return Found(events, injector.outcomes, audited, served, flow.a_second)
+
+
+def _disk(plan: Plan, folder: Path) -> AbstractContextManager[Volume]:
+    """Return the job's disk, which only root can have of its own: it is one where it is filled."""
+    if DISK_FULL in plan.kinds:
+        return mounted(folder, plan.volume_mb)
+    folder.mkdir(parents=True)
+    return nullcontext(Volume(folder))
 
 
 def _latest(flow: Flow, at_first: FeatureRows) -> FeatureRows:
