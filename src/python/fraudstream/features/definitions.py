@@ -2,7 +2,8 @@
 
 A feature set is identified by its name, version and a hash of its definitions; a model is bound to
 that identity, and so is the stream's state. **Changing a set discards streaming state**: give it a
-new version, train, and start the stream with a new checkpoint.
+new version, train, and start the stream again with the same checkpoint, and state is built again
+from the topics.
 """
 
 from collections.abc import Iterable

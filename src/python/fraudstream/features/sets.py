@@ -1,7 +1,8 @@
 """The feature sets that ship.
 
 Adding a line to a set adds the feature to training and to the stream at once: give the set a new
-version, train, and start the stream with a new checkpoint.
+version, train, and start the stream again with the same checkpoint. Its state is then built again
+from the topics.
 """
 
 from collections.abc import Sequence

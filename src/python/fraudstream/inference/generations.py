@@ -1,8 +1,8 @@
 """Which of a stream's states is the one to go on from: a new one, where that one has a flaw.
 
-A state is never mended. Another one is built beside it, from the topics, and takes its place when
-it is whole: so a task that still works on the old one, given up by Spark or by a driver that was
-killed, spoils nothing, and a rebuild that is cut short is begun anew.
+A state is never mended. Another one is built from the topics, under another name, and is chosen
+when it is whole: so a task that still works on the old one, given up by Spark or by a driver that
+was killed, spoils nothing, and a rebuild that is cut short is begun anew.
 """
 
 from pathlib import Path
