@@ -186,7 +186,8 @@ def test_a_repeated_batch_is_cut_into_as_many_shards_as_at_first(serving, starte
     assert restarted.for_batch(1, 4).shards == 4
 
 
-def test_a_repeated_batch_uses_the_models_that_it_was_pinned_to(shelf, serving, started):
+def test_a_repeated_batch_uses_its_champion_and_no_challenger(shelf, serving, started):
+    # Were it the challenger by which its workers end, it would be repeated for ever.
     shelf.add("3", seed=3, alias="challenger")
     serving.look()
     first = serving.for_batch(0, 2)
@@ -197,10 +198,7 @@ def test_a_repeated_batch_uses_the_models_that_it_was_pinned_to(shelf, serving, 
     restarted = started()
     for models in (serving, restarted):
         again = models.for_batch(0, 2)
-        assert (again.champion.digest, again.challenger.digest) == (
-            first.champion.digest,
-            first.challenger.digest,
-        )
+        assert (again.champion.digest, again.challenger) == (first.champion.digest, None)
     pin = restarted.for_batch(1, 2)
     assert (pin.champion.version, pin.challenger) == ("2", None)
 
@@ -389,22 +387,40 @@ def test_a_kept_model_that_is_damaged_is_fetched_again(shelf, serving, started, 
     assert version(started(), 1) == "1"
 
 
-def test_a_repeat_fails_where_its_champion_is_damaged_and_goes_on_without_its_challenger(
+def test_a_repeat_gets_its_champion_from_the_registry_where_it_is_damaged(
     shelf, serving, started, tmp_path
 ):
-    shelf.add("3", seed=3, alias="challenger")
+    first = serving.for_batch(0, 2)
+    shelf.add("2", seed=1)
     serving.look()
-    serving.for_batch(0, 2)
+    [bundle] = (tmp_path / "kept" / "bundles").glob("1-*")
+    (bundle / "model.onnx").write_bytes(b"")
     shelf.set(reachable=False)
-    for name, outcome in (("3", None), ("1", BundleRefused)):
-        [bundle] = (tmp_path / "kept" / "bundles").glob(f"{name}-*")
-        (bundle / "manifest.json").write_bytes((bundle / "manifest.json").read_bytes() + b" ")
+    with pytest.raises(RegistryUnreachable):
+        started().for_batch(0, 2)
+    shelf.set(reachable=True)
+    assert started().for_batch(0, 2).champion.digest == first.champion.digest
+    assert shelf.fetched == ["1", "2", "1"]
+
+
+def test_a_repeat_fails_where_the_registry_has_another_model_under_its_version(
+    shelf, serving, started, tmp_path
+):
+    serving.for_batch(0, 2)
+    [bundle] = (tmp_path / "kept" / "bundles").iterdir()
+    shutil.rmtree(bundle)
+    shutil.rmtree(shelf.folder / "1")
+    shelf.add("1", seed=1)
+    with pytest.raises(BundleRefused, match="digest"):
+        started().for_batch(0, 2)
+
+
+def test_what_served_is_not_known_where_the_note_of_it_is_damaged(serving, started, tmp_path):
+    (tmp_path / "kept" / "serving.json").write_bytes(b"")
+    with capture_logs() as lines:
         restarted = started()
-        if outcome is None:
-            assert restarted.for_batch(0, 2).challenger is None
-        else:
-            with pytest.raises(outcome, match="digest"):
-                restarted.for_batch(0, 2)
+    assert [line["event"] for line in lines] == ["what served is not known"]
+    assert restarted.current().version == "1"
 
 
 def test_what_a_killed_download_left_is_removed(serving, started, tmp_path):
@@ -522,10 +538,25 @@ def test_a_look_that_waits_for_a_registry_holds_up_neither_batches_nor_the_end(s
         assert answer.wait(_DEADLINE_S)
 
     shelf.set(bearing=slow)
-    with watched(serving):
+    with watched(serving, patience_s=0.01):
         assert asked.wait(_DEADLINE_S)
         assert version(serving, 0) == "1"
     answer.set()
+
+
+def test_the_look_at_hand_is_over_when_the_watch_is(shelf, serving):
+    # Else a process may end in the middle of it, and wait for what its libraries do there.
+    asked, ended = threading.Event(), threading.Event()
+
+    def look(alias):
+        asked.set()
+        time.sleep(0.1)
+        ended.set()
+
+    shelf.set(bearing=look)
+    with watched(serving):
+        assert asked.wait(_DEADLINE_S)
+    assert ended.is_set()
 
 
 def test_a_stream_that_waits_for_its_first_model_gets_it_when_it_comes(shelf, started):

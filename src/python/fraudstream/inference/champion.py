@@ -116,16 +116,24 @@ class Models:
     def for_batch(self, batch: int, shards: int) -> Pin:
         """Return the models for a batch, and `shards`; the same however often it is repeated.
 
+        But a batch that is begun again has no challenger: were it the challenger by which its
+        workers ended, the batch would never come to an end.
+
         Raises
         ------
         NoChampion
             If there is none to serve.
         BundleRefused
-            If the batch was begun with a champion that is damaged by now.
+            If the batch was begun with a champion that does not pass its checks any more, and nor
+            does the registry's copy.
+        RegistryUnreachable
+            If that copy is needed, and the registry does not answer.
         """
         with self._lock:
             noted = self._kept.remembered(batch)
-            if noted is None:
+            if noted is not None:
+                noted = {**noted, "models": {CHAMPION: noted["models"][CHAMPION]}}
+            else:
                 used = {role: name_of(each.bundle) for role, each in self._chosen.items()}
                 if CHAMPION not in used:
                     raise self._no_champion()
@@ -212,14 +220,18 @@ class Models:
                 return _Chosen(found, self._kept.load((found.version, found.digest)))
             except BundleRefused as error:
                 log.warning("kept model damaged", version=found.version, why=str(error))
+        return _Chosen(found, self._fetched(found.version, found.digest))
+
+    def _fetched(self, version: str, digest: str | None) -> Bundle:
+        """Return a bundle of the registry's, from now on kept here."""
         with tempfile.TemporaryDirectory(dir=self._kept.incoming) as scratch:
-            folder = self._registry.fetch(found.version, Path(scratch))
-            bundle = self._kept.keep(folder, found.version)
-            if found.digest not in (None, bundle.digest):
+            folder = self._registry.fetch(version, Path(scratch))
+            bundle = self._kept.keep(folder, version)
+            if digest not in (None, bundle.digest):
                 raise BundleRefused(
-                    folder, "digest", f"expected {found.digest}, as registered, got {bundle.digest}"
+                    folder, "digest", f"expected {digest}, as registered, got {bundle.digest}"
                 )
-        return _Chosen(found, bundle)
+        return bundle
 
     def _is_fit(self, role: str, candidate: _Chosen) -> bool:
         """Return whether a model may serve now; ``False`` if there is too little to tell by.
@@ -303,19 +315,18 @@ class Models:
 
     def _pinned(self, noted: Mapping[str, Any]) -> Pin:
         models = {role: (name[0], name[1]) for role, name in noted["models"].items()}
-        challenger = None
-        if CHALLENGER in models:
-            try:
-                challenger = self._loaded(models[CHALLENGER])
-            except BundleRefused as error:
-                log.warning("kept model refused", role=CHALLENGER, why=str(error))
+        challenger = self._loaded(models[CHALLENGER]) if CHALLENGER in models else None
         return Pin(self._loaded(models[CHAMPION]), challenger, noted["shards"])
 
     def _loaded(self, name: Name) -> Bundle:
         for each in self._chosen.values():
             if name_of(each.bundle) == name:
                 return each.bundle
-        return self._kept.load(name)
+        try:
+            return self._kept.load(name)
+        except BundleRefused as error:
+            log.warning("kept model damaged", version=name[0], why=str(error))
+            return self._fetched(*name)
 
     def _bundle_of(self, role: str) -> Bundle | None:
         chosen = self._chosen.get(role)
@@ -333,7 +344,7 @@ class Models:
 
 
 @contextmanager
-def watched(models: Models, every_s: float = 5.0) -> Iterator[None]:
+def watched(models: Models, every_s: float = 5.0, patience_s: float = 30.0) -> Iterator[None]:
     """Look for new models while the block runs, beside it: a registry may take its time.
 
     Parameters
@@ -342,6 +353,10 @@ def watched(models: Models, every_s: float = 5.0) -> Iterator[None]:
         Is told to look.
     every_s
         How many seconds to wait between two looks.
+    patience_s
+        For so long the look at hand is waited for at the end: a process that ends while a thread
+        of its own is at work in a library may not come to its end. A registry answers before, or
+        is given up.
     """
     stop = threading.Event()
 
@@ -355,12 +370,13 @@ def watched(models: Models, every_s: float = 5.0) -> Iterator[None]:
                 log.exception("look for models failed")
             stop.wait(every_s)
 
-    threading.Thread(target=watch, name="models", daemon=True).start()
+    watching = threading.Thread(target=watch, name="models", daemon=True)
+    watching.start()
     try:
         yield
     finally:
-        # A look that waits for a registry is not waited for.
         stop.set()
+        watching.join(patience_s)
 
 
 def await_first(

@@ -25,6 +25,7 @@ import numpy as np
 import orjson
 
 from fraudstream.inference.bounds import Records
+from fraudstream.inference.durable import sync
 from fraudstream.inference.store import Layout
 from fraudstream.inference.store import OlderBatch
 from fraudstream.inference.store import StateLost
@@ -343,10 +344,10 @@ class EmbeddedState:
         scratch = last.with_suffix(f".{os.getpid()}.new")
         scratch.write_bytes(orjson.dumps(mark))
         if durably:
-            _sync(scratch)
+            sync(scratch)
         scratch.replace(last)
         if durably:
-            _sync(self.folder)
+            sync(self.folder)
         for mark_before in self.folder.glob("mark.*.json"):
             if _batch_of(mark_before) < mark["batch"]:
                 mark_before.unlink(missing_ok=True)
@@ -358,14 +359,6 @@ class EmbeddedState:
 
 def _batch_of(mark: Path) -> int:
     return int(mark.name.split(".")[1])
-
-
-def _sync(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _open(state: Path, name: str) -> EmbeddedStore:

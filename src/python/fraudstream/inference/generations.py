@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import orjson
 
+from fraudstream.inference.durable import write_whole
 from fraudstream.inference.embedded import EmbeddedState
 from fraudstream.inference.shared import RedisServer
 from fraudstream.inference.shared import SharedState
@@ -78,9 +79,7 @@ class Generations:
             "feature_set": self._feature_set,
             "place": self._place,
         }
-        scratch = self._choice.with_suffix(".new")
-        scratch.write_bytes(orjson.dumps(chosen))
-        scratch.replace(self._choice)
+        write_whole(self._choice, chosen)
         state.remove_others()
 
     @property

@@ -18,10 +18,11 @@ import structlog
 
 from fraudstream.inference.champion import Models
 from fraudstream.inference.champion import Pin
+from fraudstream.inference.durable import settle_batch
+from fraudstream.inference.durable import write_whole
 from fraudstream.inference.exchange import BLOCKS
 from fraudstream.inference.exchange import received
 from fraudstream.inference.exchange import sent
-from fraudstream.inference.kept import write_whole
 from fraudstream.inference.metrics import Metrics
 from fraudstream.inference.session import NAME
 from fraudstream.inference.sink import PREFIX
@@ -165,6 +166,7 @@ class Batches:
             if self._spent is None:
                 self._spent = context.accumulator({}, SecondsByStage())
             begin = time.monotonic()
+            settle_batch(self._settings.progress, batch)
             state = self._settings.state
             begun = state.begin(batch)
             written = self._results(records, batch, pin, self._spent).collect()

@@ -11,6 +11,8 @@ import orjson
 import structlog
 
 from fraudstream.features.definitions import FeatureSet
+from fraudstream.inference.durable import sync
+from fraudstream.inference.durable import write_whole
 from fraudstream.model.bundle import Bundle
 from fraudstream.model.bundle import BundleRefused
 from fraudstream.model.bundle import load_bundle
@@ -98,12 +100,14 @@ class Kept:
         file = self._batches / f"{batch}.json"
         scratch = file.with_suffix(f".{os.getpid()}")
         scratch.write_bytes(orjson.dumps(document))
+        sync(scratch)
         try:
             os.link(scratch, file)
         except FileExistsError:
             log.warning("batch was begun by another driver", batch=batch)
         finally:
             scratch.unlink()
+        sync(self._batches)
         (self._batches / f"{batch - _BATCHES_REMEMBERED}.json").unlink(missing_ok=True)
         noted: dict[str, Any] = orjson.loads(file.read_bytes())
         return noted
@@ -117,8 +121,12 @@ class Kept:
         write_whole(self._serving, document)
 
     def noted_serving(self) -> dict[str, Any]:
-        """Return what served last; nothing on a new machine."""
-        return _read(self._serving) or {}
+        """Return what served last; nothing on a new machine, or where it is damaged."""
+        try:
+            return _read(self._serving) or {}
+        except orjson.JSONDecodeError as error:
+            log.warning("what served is not known", file=str(self._serving), why=str(error))
+            return {}
 
     def forget_all_but(self, needed: Iterable[Name]) -> None:
         """Delete the bundles that are neither needed nor used by a batch that is remembered."""
@@ -138,13 +146,6 @@ class Kept:
 def name_of(bundle: Bundle) -> Name:
     """Return the name that a bundle is kept under."""
     return bundle.version, bundle.digest
-
-
-def write_whole(file: Path, document: object) -> None:
-    """Write a JSON document so that a kill leaves the old one or the new one, never half of one."""
-    scratch = file.with_suffix(".new")
-    scratch.write_bytes(orjson.dumps(document))
-    scratch.replace(file)
 
 
 def _read(file: Path) -> dict[str, Any] | None:

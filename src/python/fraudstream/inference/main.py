@@ -197,6 +197,7 @@ def run_stream(
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     from fraudstream.inference.champion import Models
     from fraudstream.inference.champion import await_first
+    from fraudstream.inference.durable import drop_unsettled
     from fraudstream.inference.executors import require_executors
     from fraudstream.inference.fitness import Bounds
     from fraudstream.inference.generations import Generations
@@ -225,6 +226,7 @@ def run_stream(
         generations.new(),
     )
     inputs = (topics.transactions, topics.labels)
+    drop_unsettled(settings.progress)
     losses = find_losses(settings.progress, cluster, inputs, skip_lost=skip_lost)
     _warn_of(losses)
     settings = with_state(settings, generations, progress_bar)

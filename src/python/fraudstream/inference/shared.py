@@ -356,8 +356,9 @@ class SharedState:
                 )
             for store, number in mark.items():
                 last = client.hget(store.decode(), _BATCH)
-                if last is None or int(last) < int(number):
-                    return f"{store.decode()} is not what batch {int(number)} had left"
+                # Without a number where it was gone when the mark was set.
+                if not number or last is None or int(last) < int(number):
+                    return f"{store.decode()} is not what batch {reached} had left"
         return None
 
     def begin(self, batch: int) -> str:

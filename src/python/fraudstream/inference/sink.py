@@ -23,12 +23,15 @@ from confluent_kafka import Producer
 from confluent_kafka import TopicPartition
 import pyarrow as pa
 
+from fraudstream.inference.store import OlderBatch
 from fraudstream.kafka.topics import Cluster
 
 #: The names of transactional ids and consumer groups begin with it: grant both by this prefix.
 PREFIX = "inference"
 
 _TIMEOUT_S = 60.0
+# Sending the largest batch over a slow line must not be taken for a writer that is gone.
+_OPEN_MS = 300_000
 _SOON = (
     KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -87,6 +90,7 @@ class Shard:
         self._producer = Producer(
             cluster.config(
                 transactional_id=name,
+                transaction_timeout_ms=_OPEN_MS,
                 compression_type="lz4",
                 # The partitioner of Java's clients, and so of whoever writes the transactions.
                 partitioner="murmur2_random",
@@ -123,7 +127,15 @@ class Shard:
         NotWritten
             If it may not be there. Nothing of it is visible, or all: to open the shard anew and
             write the batch again is right in both cases.
+        OlderBatch
+            If a later batch is there. Then this one may be of other records than the one of its
+            number that was written.
         """
+        if batch + 1 < self._next:
+            raise OlderBatch(
+                f"batch {batch} came to {self._name}, to which batch {self._next - 1} was written: "
+                "its task was given up, or the checkpoint is an older copy; go on with the newest"
+            )
         if batch < self._next:
             return False
         with _told(f"batch {batch} of {self._name} could not be written"):

@@ -300,7 +300,10 @@ def load_bundle(
             "train again",
         )
     try:
-        reference = pq.read_table(io.BytesIO(files[REFERENCE]))
+        # By this thread, and from memory of Arrow's own: threads of Arrow's would ask for the lock
+        # of Python's interpreter, and a process that ends meanwhile would wait for them for ever.
+        packed = pq.ParquetFile(pa.BufferReader(files[REFERENCE]))
+        reference = packed.read(use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise BundleRefused(folder, "reference", f"no Parquet file: {error}") from error
     try:

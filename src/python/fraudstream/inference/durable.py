@@ -1,0 +1,77 @@
+"""What outlives the end of the machine, and not only that of a process.
+
+Kafka may be elsewhere: what a batch has written to it stays when this machine loses its power. So
+what the batch is has to be on this machine's disk before.
+"""
+
+import os
+from pathlib import Path
+
+import orjson
+import structlog
+
+log = structlog.get_logger()
+
+
+def sync(*paths: Path) -> None:
+    """Wait until files, or the names in folders, are on the disk."""
+    for path in paths:
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def write_whole(file: Path, document: object) -> None:
+    """Write a JSON document: whatever ends us leaves the old one or the new one, never half."""
+    scratch = file.with_suffix(".new")
+    scratch.write_bytes(orjson.dumps(document))
+    sync(scratch)
+    scratch.replace(file)
+    sync(file.parent)
+
+
+def settle_batch(progress: Path, batch: int) -> None:
+    """Wait until Spark's notes are on the disk: of which records a batch is, and of the one before.
+
+    Parameters
+    ----------
+    progress
+        Spark's folder of a query.
+    batch
+        Its number. Nothing of it has been written yet.
+    """
+    for folder, number in (("offsets", batch), ("commits", batch - 1)):
+        notes = [progress / folder / name for name in (str(number), f".{number}.crc")]
+        if there := [note for note in notes if note.exists()]:
+            sync(*there, progress / folder)
+
+
+def drop_unsettled(progress: Path) -> None:
+    """Remove notes of Spark's that never came to the disk, by which no query would start.
+
+    A machine that loses its power can leave files without content. What they were of had not
+    begun, as `settle_batch` sees to, or had been written and is repeated without effect.
+    """
+    commits, offsets = (_by_number(progress / name) for name in ("commits", "offsets"))
+    while commits and _is_empty(commits[max(commits)]):
+        _drop(commits.pop(max(commits)))
+    following = max(commits, default=-1) + 1
+    for number, note in offsets.items():
+        if number > following or (number == following and _is_empty(note)):
+            _drop(note)
+
+
+def _by_number(folder: Path) -> dict[int, Path]:
+    return {int(note.name): note for note in folder.glob("*") if note.name.isdigit()}
+
+
+def _is_empty(note: Path) -> bool:
+    return not note.read_bytes().strip(b"\0")
+
+
+def _drop(note: Path) -> None:
+    log.warning("a note of Spark's did not come to the disk, and is removed", file=str(note))
+    note.unlink()
+    note.with_name(f".{note.name}.crc").unlink(missing_ok=True)

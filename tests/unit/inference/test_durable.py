@@ -1,0 +1,86 @@
+"""What is on the disk before a batch is written elsewhere, and what of Spark's notes is dropped."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fraudstream.inference import durable
+from fraudstream.inference.durable import drop_unsettled
+from fraudstream.inference.durable import settle_batch
+from fraudstream.inference.durable import write_whole
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of what has come to the disk, in this order."""
+    names: list[str] = []
+
+    def fsync(opened: int) -> None:
+        names.append(Path(os.readlink(f"/proc/self/fd/{opened}")).name)
+
+    monkeypatch.setattr(durable.os, "fsync", fsync)
+    return names
+
+
+def notes(progress: Path, commits: dict[int, str], offsets: dict[int, str]) -> None:
+    for name, contents in (("commits", commits), ("offsets", offsets)):
+        (progress / name).mkdir(parents=True, exist_ok=True)
+        for number, content in contents.items():
+            (progress / name / str(number)).write_text(content)
+            (progress / name / f".{number}.crc").write_text("crc")
+
+
+def left(progress: Path) -> dict[str, list[str]]:
+    return {
+        name: sorted(file.name for file in (progress / name).iterdir())
+        for name in ("commits", "offsets")
+    }
+
+
+def test_of_a_batch_its_offsets_and_the_commit_before_it_come_to_the_disk(
+    tmp_path: Path, synced: list[str]
+) -> None:
+    notes(tmp_path, {3: "v1", 4: "v1"}, {4: "v1", 5: "v1"})
+    settle_batch(tmp_path, 5)
+    assert synced == ["5", ".5.crc", "offsets", "4", ".4.crc", "commits"]
+
+
+def test_the_first_batch_has_none_before_it(tmp_path: Path, synced: list[str]) -> None:
+    notes(tmp_path, {}, {0: "v1"})
+    settle_batch(tmp_path, 0)
+    assert synced == ["0", ".0.crc", "offsets"]
+
+
+def test_a_document_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, synced: list[str]
+) -> None:
+    write_whole(tmp_path / "serving.json", {"a": 1})
+    assert synced == ["serving.new", tmp_path.name]
+    assert (tmp_path / "serving.json").read_text() == '{"a":1}'
+
+
+@pytest.mark.parametrize("content", ["", "\0\0\0"])
+def test_notes_without_content_are_dropped_and_what_they_were_before_stays(
+    tmp_path: Path, content: str
+) -> None:
+    notes(tmp_path, {3: "v1", 4: content}, {3: "v1", 4: "v1", 5: content})
+    drop_unsettled(tmp_path)
+    assert left(tmp_path) == {"commits": [".3.crc", "3"], "offsets": [".3.crc", ".4.crc", "3", "4"]}
+
+
+def test_offsets_of_a_batch_that_had_not_begun_are_dropped_with_the_commit_before(
+    tmp_path: Path,
+) -> None:
+    # Spark would go on with batch 5, and leave out what of batch 4 the state has not.
+    notes(tmp_path, {3: "v1", 4: ""}, {4: "v1", 5: "v1"})
+    drop_unsettled(tmp_path)
+    assert left(tmp_path) == {"commits": [".3.crc", "3"], "offsets": [".4.crc", "4"]}
+
+
+def test_whole_notes_stay(tmp_path: Path) -> None:
+    notes(tmp_path, {3: "v1", 4: "v1"}, {4: "v1", 5: "v1"})
+    before = left(tmp_path)
+    drop_unsettled(tmp_path)
+    assert left(tmp_path) == before
+    drop_unsettled(tmp_path / "a new stream has none")
