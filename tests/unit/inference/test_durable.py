@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from fraudstream.inference import durable
 from fraudstream.inference.durable import drop_unsettled
 from fraudstream.inference.durable import settle_batch
 from fraudstream.inference.durable import write_whole
@@ -19,7 +18,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def fsync(opened: int) -> None:
         names.append(Path(os.readlink(f"/proc/self/fd/{opened}")).name)
 
-    monkeypatch.setattr(durable.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     return names
 
 

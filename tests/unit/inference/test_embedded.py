@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 import os
+import signal
 import subprocess
 import sys
 
@@ -12,8 +13,10 @@ import pytest
 
 from fraudstream.inference import embedded
 from fraudstream.inference.embedded import EmbeddedState
+from fraudstream.inference.embedded import EmbeddedStore
 from fraudstream.inference.embedded import Machine
 from fraudstream.inference.embedded import StateElsewhere
+from fraudstream.inference.embedded import StateNotWritten
 from fraudstream.inference.store import Layout
 from fraudstream.inference.store import StateLost
 
@@ -166,6 +169,34 @@ def test_a_state_that_was_removed_is_not_made_again(tmp_path):
     with pytest.raises(StateLost, match="was removed"):
         state.open("cards-0", 1)
     assert not state.folder.exists()
+
+
+def test_a_store_whose_writer_is_frozen_is_a_flaw(state, monkeypatch):
+    program = (
+        "import lmdb, os, signal, sys\n"
+        "writing = lmdb.open(sys.argv[1], map_size=1 << 38).begin(write=True)\n"
+        "os.kill(os.getpid(), signal.SIGSTOP)\n"
+    )
+    frozen = subprocess.Popen([sys.executable, "-c", program, str(data_of(state).parent)])
+    try:
+        assert os.waitid(os.P_PID, frozen.pid, os.WSTOPPED | os.WEXITED).si_status == signal.SIGSTOP
+        monkeypatch.setattr(embedded, "_SILENCE_S", 0.5)
+        assert "is held: is a process that works with it frozen?" in state.flaw(0)
+    finally:
+        frozen.kill()
+        frozen.wait()
+    assert state.flaw(0) is None
+
+
+def test_what_cannot_be_written_is_told_with_its_folder(tmp_path, monkeypatch):
+    def full(store, transaction, batch):
+        raise lmdb.DiskError("no room")
+
+    store = EmbeddedStore(tmp_path)
+    monkeypatch.setattr(EmbeddedStore, "_take", full)
+    with pytest.raises(StateNotWritten, match=f"state in {tmp_path} could not be written: no room"):
+        store.keep_clock(0, 1)
+    store.close()
 
 
 def test_an_error_of_the_embedded_store_while_it_is_read_is_a_flaw(tmp_path, monkeypatch):

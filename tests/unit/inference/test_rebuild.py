@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-import threading
 
 import orjson
 import pytest
@@ -16,12 +15,13 @@ from fraudstream.inference import rebuild
 from fraudstream.inference.embedded import close_all
 from fraudstream.inference.generations import Generations
 from fraudstream.inference.losses import RecordsLost
+from fraudstream.inference.rebuild import CheckpointInUse
 from fraudstream.inference.rebuild import Done
 from fraudstream.inference.rebuild import ProgressDamaged
-from fraudstream.inference.rebuild import StreamRuns
+from fraudstream.inference.rebuild import at_work
 from fraudstream.inference.rebuild import done
 from fraudstream.inference.rebuild import rebuilt
-from fraudstream.inference.rebuild import require_stopped
+from fraudstream.inference.rebuild import remove_spilled
 from fraudstream.inference.rebuild import with_state
 from fraudstream.inference.shared import RedisServer
 from fraudstream.inference.tasks import Settings
@@ -227,27 +227,24 @@ def test_what_a_topic_has_lost_is_told_and_the_rest_is_read(
     assert said.count("has lost its beginning") == 2
 
 
-def test_a_checkpoint_with_which_no_stream_works_is_free(settings):
-    require_stopped(settings, within_s=0.2)
-    settings.alive.touch()
-    require_stopped(settings, within_s=0.2)
+def test_two_streams_may_work_with_a_checkpoint_and_who_has_to_be_alone_may_not(tmp_path):
+    by_a_stream = pytest.raises(CheckpointInUse, match="a stream runs with")
+    with at_work(tmp_path), at_work(tmp_path), by_a_stream, at_work(tmp_path, alone=True):
+        pass
+    by_a_rebuild = pytest.raises(CheckpointInUse, match="is built again")
+    with at_work(tmp_path, alone=True), by_a_rebuild, at_work(tmp_path):
+        pass
 
 
-def test_a_checkpoint_with_which_a_stream_works_is_not(settings):
-    stop = threading.Event()
-
-    def run() -> None:
-        while not stop.wait(0.05):
-            settings.alive.touch()
-
-    stream = threading.Thread(target=run)
-    stream.start()
-    try:
-        with pytest.raises(StreamRuns, match="stop it before"):
-            require_stopped(settings, within_s=10)
-    finally:
-        stop.set()
-        stream.join()
+def test_what_a_killed_spark_left_is_removed_unless_another_stream_may_need_it(settings):
+    left = settings.spill / "blockmgr-1"
+    left.mkdir(parents=True)
+    with at_work(settings.checkpoint):
+        remove_spilled(settings)
+        assert left.exists()
+    remove_spilled(settings)
+    assert not left.exists()
+    remove_spilled(settings)
 
 
 def test_a_state_names_itself_in_the_checkpoint(settings, generations, tmp_path):

@@ -54,7 +54,8 @@ def drop_unsettled(progress: Path) -> None:
     A machine that loses its power can leave files without content. What they were of had not
     begun, as `settle_batch` sees to, or had been written and is repeated without effect.
     """
-    commits, offsets = (_by_number(progress / name) for name in ("commits", "offsets"))
+    # In this order: a driver that was given up, and does not know it yet, may go on meanwhile.
+    offsets, commits = (_by_number(progress / name) for name in ("offsets", "commits"))
     while commits and _is_empty(commits[max(commits)]):
         _drop(commits.pop(max(commits)))
     following = max(commits, default=-1) + 1

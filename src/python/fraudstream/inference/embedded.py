@@ -5,7 +5,9 @@ the machine: a state that was not settled and comes from an earlier run of the m
 trusted. Nor is one whose files are damaged, cut or gone: that is looked for when a stream starts.
 """
 
+from collections.abc import Iterator
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field
 import functools
@@ -46,6 +48,14 @@ _HEAD = struct.Struct("<IqII")
 _RECENT_BYTES, _RECENT_SHARE = 4096, 1 / 8
 #: Stands for the run of the machine where all is on the disk.
 _SETTLED = "settled"
+
+
+#: For so long who looks through a store may say nothing: a gigabyte takes some seconds.
+_SILENCE_S = 120.0
+
+
+class StateNotWritten(OSError):
+    """A store could not be written."""
 
 
 class StateElsewhere(ValueError):
@@ -115,7 +125,7 @@ class EmbeddedStore:
 
     def append(self, batch: int, keys: Mapping[int, str], new: Records) -> None:
         """See `Store.append`."""
-        with self._environment.begin(write=True, buffers=True) as transaction:
+        with self._writing() as transaction:
             self._take(transaction, batch)
             for key, added in by_key(new).items():
                 name = keys[key].encode()
@@ -129,7 +139,7 @@ class EmbeddedStore:
     def replace(self, batch: int, keys: Mapping[int, str], rest: Records, new: Records) -> None:
         """See `Store.replace`."""
         held, added = by_key(rest), by_key(new)
-        with self._environment.begin(write=True, buffers=True) as transaction:
+        with self._writing() as transaction:
             self._take(transaction, batch)
             for key, text in keys.items():
                 name = text.encode()
@@ -147,7 +157,7 @@ class EmbeddedStore:
 
     def keep_clock(self, batch: int, clock_us: int) -> None:
         """See `Store.keep_clock`."""
-        with self._environment.begin(write=True) as transaction:
+        with self._writing() as transaction:
             self._take(transaction, batch)
             clocks = self._clocks(transaction.get(_CLOCK_KEY, b""))
             # Only the last batch can be repeated: one earlier clock is enough.
@@ -176,11 +186,30 @@ class EmbeddedStore:
 
     def sync(self) -> None:
         """Wait until all that was written is on disk."""
-        self._environment.sync(True)
+        with self._told():
+            self._environment.sync(True)
+
+    def await_turn(self) -> None:
+        """Wait until nobody writes; for ever, if who writes is frozen."""
+        self._environment.begin(write=True).abort()
 
     def close(self) -> None:
         """Let go of the folder."""
         self._environment.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[lmdb.Transaction]:
+        with self._told(), self._environment.begin(write=True, buffers=True) as transaction:
+            yield transaction
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except lmdb.Error as error:
+            raise StateNotWritten(
+                f"state in {self._environment.path()} could not be written: {error}"
+            ) from error
 
     def _take(self, transaction: lmdb.Transaction, batch: int) -> None:
         """See that no later batch was there, and that no earlier one comes."""
@@ -190,7 +219,7 @@ class EmbeddedStore:
         transaction.put(_BATCH_KEY, batch.to_bytes(8, "big", signed=True))
 
     @staticmethod
-    def _clocks(packed: bytes) -> list[tuple[int, int]]:
+    def _clocks(packed: bytes | memoryview) -> list[tuple[int, int]]:
         pairs = np.frombuffer(packed, dtype=np.int64).reshape(-1, 2)
         return [(int(number), int(clock_us)) for number, clock_us in pairs]
 
@@ -380,7 +409,8 @@ def close_all() -> None:
 def _flaw_of(folder: Path, stores: Mapping[str, int]) -> str | None:
     """Read all stores, and tell what is wrong with them.
 
-    A process of its own does so: a file that was cut or overwritten can be the end of its reader.
+    A process of its own does so: a file that was cut or overwritten can be the end of its reader,
+    and one that is held by a process that is frozen makes it wait.
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
     reader = multiprocessing.get_context("fork").Process(
@@ -388,18 +418,27 @@ def _flaw_of(folder: Path, stores: Mapping[str, int]) -> str | None:
     )
     reader.start()
     theirs.close()
+    told: str | None = None
     try:
-        told = ours.recv()
+        while told is None:
+            if not ours.poll(_SILENCE_S):
+                told = f"{folder} is held: is a process that works with it frozen?"
+            else:
+                told = ours.recv()
     except EOFError:
         told = f"{folder} is damaged: who reads it is ended"
+    reader.kill()
     reader.join()
-    return str(told) if told else None
+    return told or None
 
 
 def _tell_flaw(to: Connection, folder: Path, stores: Mapping[str, int]) -> None:
     # What was open before the fork is not ours to use, and would be in our way.
     close_all()
-    to.send(next(filter(None, (_flaw_of_one(folder / name, stores[name]) for name in stores)), ""))
+    for name, batch in stores.items():
+        # Or a sign that all is well so far.
+        to.send(_flaw_of_one(folder / name, batch))
+    to.send("")
 
 
 def _flaw_of_one(folder: Path, batch: int) -> str | None:
@@ -412,5 +451,6 @@ def _flaw_of_one(folder: Path, batch: int) -> str | None:
         return f"{folder} is damaged: {error}"
     if last is None or last < batch:
         return f"{folder} ends with batch {last}, and had ended with {batch}"
+    store.await_turn()
     flaw = store.flaw()
     return flaw and f"{folder} is damaged: {flaw}"

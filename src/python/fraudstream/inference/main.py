@@ -207,6 +207,8 @@ def run_stream(
     from fraudstream.inference.metrics import Metrics
     from fraudstream.inference.metrics import served
     from fraudstream.inference.progress import Ends
+    from fraudstream.inference.rebuild import at_work
+    from fraudstream.inference.rebuild import remove_spilled
     from fraudstream.inference.rebuild import with_state
     from fraudstream.inference.registry import Registry
     from fraudstream.inference.session import session
@@ -226,6 +228,8 @@ def run_stream(
         generations.new(),
     )
     inputs = (topics.transactions, topics.labels)
+    remove_spilled(settings)
+    click.get_current_context().with_resource(at_work(checkpoint))
     drop_unsettled(settings.progress)
     losses = find_losses(settings.progress, cluster, inputs, skip_lost=skip_lost)
     _warn_of(losses)
@@ -248,7 +252,14 @@ def run_stream(
         sink = Sink(cluster, stream, topics.transactions)
         # Spark and its workers need no registry.
         with credentials_withheld():
-            spark = session(master, cache or default_cache(), tasks, worker_timeout, os.environ)
+            spark = session(
+                master,
+                cache or default_cache(),
+                tasks,
+                worker_timeout,
+                os.environ,
+                settings.spill,
+            )
         with _stopped_after(spark):
             if not str(spark.sparkContext.master).startswith("local"):
                 require_executors(spark, None if server else checkpoint, executor_timeout, stop)
@@ -368,9 +379,9 @@ def rebuild_state(
     """
     from fraudstream.inference.generations import Generations
     from fraudstream.inference.job import claim
+    from fraudstream.inference.rebuild import at_work
     from fraudstream.inference.rebuild import done
     from fraudstream.inference.rebuild import rebuilt
-    from fraudstream.inference.rebuild import require_stopped
     from fraudstream.inference.tasks import Settings
 
     cluster.require_topics(topics.names())
@@ -379,11 +390,11 @@ def rebuild_state(
         raise NoCheckpoint(f"{checkpoint} is no checkpoint: name the one that the stream has")
     generations = Generations(checkpoint, claim(checkpoint, topics), DEFAULT.identity, server)
     settings = Settings(cluster, topics, checkpoint, DEFAULT, 0, 0.0, generations.new())
-    require_stopped(settings)
-    so_far = done(settings.progress)
-    current = generations.current()
-    meanwhile = None if isinstance(current, str) else current
-    rebuilt(settings, generations, so_far, progress_bar, meanwhile)
+    with at_work(checkpoint, alone=True):
+        so_far = done(settings.progress)
+        current = generations.current()
+        meanwhile = None if isinstance(current, str) else current
+        rebuilt(settings, generations, so_far, progress_bar, meanwhile)
     log.info("state built", batch=so_far.batch)
 
 

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace
+import fcntl
 from math import ceil
 from pathlib import Path
-import time
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +41,6 @@ Progress = Callable[[str, float], AbstractContextManager[Callable[[float], None]
 
 #: Bounds the memory: about as many records are worked on at once.
 _AT_ONCE = 200_000
-_PROBE_S = 0.1
 
 log = structlog.get_logger()
 
@@ -47,8 +49,8 @@ class ProgressDamaged(ValueError):
     """Spark's own notes of how far it has come cannot be read."""
 
 
-class StreamRuns(ValueError):
-    """A stream works with the checkpoint whose state is to be built."""
+class CheckpointInUse(ValueError):
+    """Somebody else works with a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -178,24 +180,36 @@ def rebuilt(
     return settings
 
 
-def require_stopped(settings: Settings, within_s: float = 2.0) -> None:
-    """See that no stream works with a checkpoint: one that does touches a file again and again.
+@contextmanager
+def at_work(checkpoint: Path, *, alone: bool = False) -> Iterator[None]:
+    """Work with a checkpoint for the length of the block.
+
+    Parameters
+    ----------
+    checkpoint
+        Its folder.
+    alone
+        Whether nobody else may. Two streams may: one of them has been given up, and is fenced.
 
     Raises
     ------
-    StreamRuns
-        If one does.
+    CheckpointInUse
+        If somebody else works with it, and one of both has to be alone.
     """
-    before = _touched(settings.alive)
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if _touched(settings.alive) != before:
-            raise StreamRuns(f"a stream runs with {settings.checkpoint}: stop it before")
-        time.sleep(_PROBE_S)
+    kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+    with (checkpoint / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            who = "a stream runs" if alone else "state is built again by `rebuild-state`"
+            raise CheckpointInUse(f"{who} with {checkpoint}: stop that before") from error
+        yield
 
 
-def _touched(file: Path) -> int | None:
-    return file.stat().st_mtime_ns if file.exists() else None
+def remove_spilled(settings: Settings) -> None:
+    """Remove what a Spark that was killed has left on its way, unless another may be at work."""
+    with suppress(CheckpointInUse), at_work(settings.checkpoint, alone=True):
+        shutil.rmtree(settings.spill, ignore_errors=True)
 
 
 def _within(topic: str, there: Span, end: int) -> Span:

@@ -75,7 +75,12 @@ class SparkNotStarted(ConnectionError):
 
 
 def session(
-    master: str, cache: Path, tasks: int, worker_timeout: int, environment: Mapping[str, str]
+    master: str,
+    cache: Path,
+    tasks: int,
+    worker_timeout: int,
+    environment: Mapping[str, str],
+    spill: Path | None = None,
 ) -> SparkSession:
     """Return the Spark session.
 
@@ -94,6 +99,9 @@ def session(
         No honest task may be silent for so long: it computes in silence, and waits for Kafka.
     environment
         Variables of this process: see `for_executors`.
+    spill
+        Where Spark on this machine keeps what is on its way between steps, unless its own settings
+        say so; by default where it likes.
 
     Raises
     ------
@@ -129,7 +137,9 @@ def session(
     python, sent = for_executors(master, environment)
     os.environ["PYSPARK_PYTHON"] = python
     conf.setAll(list(sent.items()))
-    where = _ON_THIS_MACHINE if master.startswith("local") else _ON_A_CLUSTER
+    where = dict(_ON_THIS_MACHINE if master.startswith("local") else _ON_A_CLUSTER)
+    if spill is not None and master.startswith("local"):
+        where["spark.local.dir"] = str(spill)
     for name, value in (where | _FOR_WORKERS).items():
         conf.setIfMissing(name, value)
     interrupt = signal.getsignal(signal.SIGINT)

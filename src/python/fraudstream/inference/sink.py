@@ -24,6 +24,7 @@ from confluent_kafka import TopicPartition
 import pyarrow as pa
 
 from fraudstream.inference.store import OlderBatch
+from fraudstream.inference.store import older
 from fraudstream.kafka.topics import Cluster
 
 #: The names of transactional ids and consumer groups begin with it: grant both by this prefix.
@@ -132,10 +133,7 @@ class Shard:
             number that was written.
         """
         if batch + 1 < self._next:
-            raise OlderBatch(
-                f"batch {batch} came to {self._name}, to which batch {self._next - 1} was written: "
-                "its task was given up, or the checkpoint is an older copy; go on with the newest"
-            )
+            raise OlderBatch(older(self._name, self._next - 1, batch))
         if batch < self._next:
             return False
         with _told(f"batch {batch} of {self._name} could not be written"):

@@ -97,6 +97,11 @@ class Settings:
         return self.checkpoint / "progress"
 
     @property
+    def spill(self) -> Path:
+        """Where Spark keeps what is on its way between steps, on this machine."""
+        return self.checkpoint / "spill"
+
+    @property
     def alive(self) -> Path:
         """The file that is touched while a stream works or waits with this checkpoint."""
         return self.checkpoint / "alive"
