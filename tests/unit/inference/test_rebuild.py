@@ -14,10 +14,10 @@ from fraudstream.features.sets import DEFAULT
 from fraudstream.inference import rebuild
 from fraudstream.inference.embedded import close_all
 from fraudstream.inference.generations import Generations
+from fraudstream.inference.losses import ProgressDamaged
 from fraudstream.inference.losses import RecordsLost
 from fraudstream.inference.rebuild import CheckpointInUse
 from fraudstream.inference.rebuild import Done
-from fraudstream.inference.rebuild import ProgressDamaged
 from fraudstream.inference.rebuild import at_work
 from fraudstream.inference.rebuild import done
 from fraudstream.inference.rebuild import rebuilt

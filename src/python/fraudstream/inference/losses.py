@@ -1,6 +1,7 @@
 """Records that are gone from a topic before the stream read them."""
 
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from fraudstream.kafka.topics import Cluster
 
 #: Offsets by topic, then by partition.
 Offsets = Mapping[str, Mapping[int, int]]
+
+
+class ProgressDamaged(ValueError):
+    """Spark's own notes of how far it has come cannot be read."""
 
 
 class RecordsLost(ValueError):
@@ -55,6 +60,8 @@ def find_losses(
 
     Raises
     ------
+    ProgressDamaged
+        See `next_offsets`.
     RecordsLost
         If anything is gone and may not be skipped: in one line, with each range and the way on.
         And if a topic ends before the place that the stream has come to: it was made anew, and
@@ -112,6 +119,11 @@ def next_offsets(progress: Path) -> dict[str, dict[int, int]]:
 
     That is where its last finished batch ended. Before there is one, it is where the first batch
     began; and before that, nothing.
+
+    Raises
+    ------
+    ProgressDamaged
+        If what it has noted cannot be read, or does not tell.
     """
     finished = [int(file.name) for file in progress.glob("commits/*") if file.name.isdigit()]
     files = (
@@ -119,10 +131,27 @@ def next_offsets(progress: Path) -> dict[str, dict[int, int]]:
     )
     found: dict[str, dict[int, int]] = {}
     for file in files:
-        # A version, what else Spark notes, and the offsets of each source; each in a line.
-        for line in file.read_bytes().lstrip(b"\0").splitlines():
-            document = orjson.loads(line) if line.startswith(b"{") else {}
-            for topic, offsets in document.items():
-                if isinstance(offsets, dict) and all(name.isdigit() for name in offsets):
-                    found[topic] = {int(number): offset for number, offset in offsets.items()}
+        try:
+            found.update(_noted(file.read_bytes()))
+        except (OSError, ValueError) as error:
+            raise _damaged(file) from error
+    if finished and not found:
+        raise _damaged(progress / "offsets" / str(max(finished)))
     return found
+
+
+def _noted(content: bytes) -> Iterator[tuple[str, dict[int, int]]]:
+    """Yield the offsets of each topic that one of Spark's notes tells."""
+    # A version, what else Spark notes, and the offsets of each source; each in a line.
+    for line in content.lstrip(b"\0").splitlines():
+        document = orjson.loads(line) if line.startswith(b"{") else {}
+        for topic, offsets in document.items():
+            if isinstance(offsets, dict) and all(name.isdigit() for name in offsets):
+                yield topic, {int(number): offset for number, offset in offsets.items()}
+
+
+def _damaged(file: Path) -> ProgressDamaged:
+    return ProgressDamaged(
+        f"{file} does not say how far the stream has come: give another --checkpoint, with which "
+        "it begins anew, and scores all again"
+    )

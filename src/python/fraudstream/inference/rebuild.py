@@ -45,10 +45,6 @@ _AT_ONCE = 200_000
 log = structlog.get_logger()
 
 
-class ProgressDamaged(ValueError):
-    """Spark's own notes of how far it has come cannot be read."""
-
-
 class CheckpointInUse(ValueError):
     """Somebody else works with a checkpoint."""
 
@@ -80,21 +76,7 @@ def done(progress: Path) -> Done:
     finished = [int(file.name) for file in progress.glob("commits/*") if file.name.isdigit()]
     if not finished:
         return Done(-1, {})
-    batch = max(finished)
-    try:
-        offsets = next_offsets(progress)
-    except (OSError, ValueError) as error:
-        raise _damaged(progress, batch) from error
-    if not offsets:
-        raise _damaged(progress, batch)
-    return Done(batch, offsets)
-
-
-def _damaged(progress: Path, batch: int) -> ProgressDamaged:
-    return ProgressDamaged(
-        f"{progress / 'offsets' / str(batch)} does not say how far the stream has come: give "
-        "another --checkpoint, with which it begins anew"
-    )
+    return Done(max(finished), next_offsets(progress))
 
 
 def with_state(settings: Settings, generations: Generations, progress: Progress) -> Settings:
