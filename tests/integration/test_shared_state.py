@@ -286,6 +286,9 @@ def test_a_store_that_was_removed_is_a_flaw(state: SharedState, client: Any) -> 
     [place] = client.keys("*:cards-0")
     client.delete(place)
     assert "cards-0 is not what batch 0 had left" in str(state.flaw(0))
+    # The next mark is set without its number.
+    state.keep(1, state.begin(1))
+    assert "cards-0 is not what batch 1 had left" in str(state.flaw(1))
 
 
 def test_keys_are_named_by_stream_and_feature_set(state: SharedState, client: Any) -> None:
