@@ -293,7 +293,6 @@ class Stack:
                 FOLDER: str(self.traps.folder),
                 "SPARK_HOME": str(spark_home()),
                 "SPARK_CONF_DIR": str(self.folder / "conf"),
-                "SPARK_LOCAL_DIRS": str(self.folder / "spark"),
             },
         )
 

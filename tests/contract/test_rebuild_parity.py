@@ -116,7 +116,13 @@ def test_after_a_rebuild_features_are_served_as_replayed(
     monkeypatch.setattr(rebuild, "_AT_ONCE", at_once)
     generations = Generations(tmp_path, f"stream-{feature_set.name}", feature_set.identity, server)
     so_far = Done(batch, offsets_of(records[:done]))
-    found = rebuilt(settings(tmp_path, feature_set, generations), generations, so_far, silent)
+    found = rebuilt(
+        settings(tmp_path, feature_set, generations),
+        generations,
+        so_far,
+        silent,
+        generations.current(),
+    )
     assert found.state.flaw(batch) is None
     stream = Stream(found.state, feature_set)
     out = []
@@ -142,7 +148,9 @@ def test_past_the_bound_of_a_key_a_rebuild_is_still_exact(
     monkeypatch.setattr(rebuild, "spans", Broker(records).spans)
     generations = Generations(tmp_path, "stream", few.identity, None)
     so_far = Done(3, offsets_of(records[:done]))
-    found = rebuilt(settings(tmp_path, few, generations), generations, so_far, silent)
+    found = rebuilt(
+        settings(tmp_path, few, generations), generations, so_far, silent, generations.current()
+    )
     features = served(Stream(found.state, few).process(records[done:], 4), few)
     expected = replayed(few, records)
     np.testing.assert_allclose(

@@ -530,33 +530,39 @@ def test_a_watch_sees_a_new_champion_beside_the_batches_whatever_went_wrong_befo
     assert lines[0]["event"] == "look for models failed"
 
 
-def test_a_look_that_waits_for_a_registry_holds_up_neither_batches_nor_the_end(shelf, serving):
-    asked, answer = threading.Event(), threading.Event()
+def test_a_look_that_waits_for_a_registry_holds_up_no_batch_and_the_end_no_longer_than_that(
+    shelf, serving
+):
+    asked, answer, over = (threading.Event() for _ in range(3))
 
     def slow(alias):
         asked.set()
-        assert answer.wait(_DEADLINE_S)
+        answer.wait(_DEADLINE_S)
+        over.set()
 
     shelf.set(bearing=slow)
     with watched(serving, patience_s=0.01):
         assert asked.wait(_DEADLINE_S)
         assert version(serving, 0) == "1"
+    assert not over.is_set()
     answer.set()
 
 
 def test_the_look_at_hand_is_over_when_the_watch_is(shelf, serving):
     # Else a process may end in the middle of it, and wait for what its libraries do there.
-    asked, ended = threading.Event(), threading.Event()
+    asked, answer, over = (threading.Event() for _ in range(3))
 
     def look(alias):
         asked.set()
-        time.sleep(0.1)
-        ended.set()
+        answer.wait(_DEADLINE_S)
+        over.set()
 
     shelf.set(bearing=look)
     with watched(serving):
         assert asked.wait(_DEADLINE_S)
-    assert ended.is_set()
+        # By now the end of the block can be waiting for the look, and not the other way round.
+        threading.Timer(0.1, answer.set).start()
+    assert over.is_set()
 
 
 def test_a_stream_that_waits_for_its_first_model_gets_it_when_it_comes(shelf, started):

@@ -30,6 +30,12 @@ def notes(progress: Path, commits: dict[int, str], offsets: dict[int, str]) -> N
             (progress / name / f".{number}.crc").write_text("crc")
 
 
+def begin(progress: Path, content: str) -> None:
+    (progress / "sources" / "0").mkdir(parents=True)
+    for note in ("metadata", "sources/0/0"):
+        (progress / note).write_text(content)
+
+
 def left(progress: Path) -> dict[str, list[str]]:
     return {
         name: sorted(file.name for file in (progress / name).iterdir())
@@ -49,6 +55,13 @@ def test_the_first_batch_has_none_before_it(tmp_path: Path, synced: list[str]) -
     notes(tmp_path, {}, {0: "v1"})
     settle_batch(tmp_path, 0)
     assert synced == ["0", ".0.crc", "offsets"]
+
+
+def test_with_the_first_batch_comes_where_it_begins(tmp_path: Path, synced: list[str]) -> None:
+    notes(tmp_path, {}, {0: "v1"})
+    begin(tmp_path, "v1")
+    settle_batch(tmp_path, 0)
+    assert synced[3:] == ["metadata", tmp_path.name, "0", "0"]
 
 
 def test_a_document_is_on_the_disk_before_it_has_its_name(
@@ -75,6 +88,17 @@ def test_offsets_of_a_batch_that_had_not_begun_are_dropped_with_the_commit_befor
     notes(tmp_path, {3: "v1", 4: ""}, {4: "v1", 5: "v1"})
     drop_unsettled(tmp_path)
     assert left(tmp_path) == {"commits": [".3.crc", "3"], "offsets": [".4.crc", "4"]}
+
+
+@pytest.mark.parametrize(("commits", "are_there"), [({}, False), ({0: "v1"}, True)])
+def test_where_the_first_batch_begins_is_dropped_only_as_long_as_it_is_not_done(
+    tmp_path: Path, commits: dict[int, str], are_there: bool
+) -> None:
+    notes(tmp_path, commits, {0: "v1"})
+    begin(tmp_path, "")
+    drop_unsettled(tmp_path)
+    there = {(tmp_path / note).exists() for note in ("metadata", "sources/0/0")}
+    assert there == {are_there}
 
 
 def test_whole_notes_stay(tmp_path: Path) -> None:

@@ -180,8 +180,9 @@ def test_a_store_whose_writer_is_frozen_is_a_flaw(state, monkeypatch):
     frozen = subprocess.Popen([sys.executable, "-c", program, str(data_of(state).parent)])
     try:
         assert os.waitid(os.P_PID, frozen.pid, os.WSTOPPED | os.WEXITED).si_status == signal.SIGSTOP
-        monkeypatch.setattr(embedded, "_SILENCE_S", 0.5)
-        assert "is held: is a process that works with it frozen?" in state.flaw(0)
+        with monkeypatch.context() as impatient:
+            impatient.setattr(embedded, "_SILENCE_S", 0.5)
+            assert "is held: is a process that works with it frozen?" in state.flaw(0)
     finally:
         frozen.kill()
         frozen.wait()

@@ -24,6 +24,7 @@ from fraudstream.inference.rebuild import rebuilt
 from fraudstream.inference.rebuild import remove_spilled
 from fraudstream.inference.rebuild import with_state
 from fraudstream.inference.shared import RedisServer
+from fraudstream.inference.store import StateLost
 from fraudstream.inference.tasks import Settings
 from fraudstream.kafka.reading import Records
 from fraudstream.kafka.reading import Span
@@ -195,8 +196,21 @@ def test_a_state_that_is_to_be_kept_meanwhile_outlives_a_rebuild_that_fails(
     monkeypatch.setattr(rebuild, "spans", lambda cluster, topic: [Span(0, 0, 7), Span(1, 0, 9)])
     monkeypatch.setattr(rebuild, "read", lambda cluster, topic, within: 1 // 0)
     with pytest.raises(ZeroDivisionError):
-        rebuilt(settings, generations, done(settings.progress), silent, begun.state)
+        rebuilt(settings, generations, done(settings.progress), silent, begun.state, keep=True)
     assert with_state(settings, generations, silent).state == begun.state
+
+
+def test_a_state_that_another_driver_has_chosen_meanwhile_is_not_removed(settings, generations):
+    before = with_state(settings, generations, silent)
+    other = with_state(replace(settings), generations, silent)
+    assert before.state == other.state
+    chosen = generations.new()
+    chosen.create(-1)
+    generations.choose(chosen)
+    with pytest.raises(StateLost, match="another driver has built a state"):
+        rebuilt(settings, generations, done(settings.progress), silent, before.state)
+    assert generations.current() == chosen
+    assert chosen.flaw(-1) is None
 
 
 def test_topics_that_do_not_reach_as_far_any_more_are_refused(settings, generations, monkeypatch):
@@ -221,7 +235,7 @@ def test_what_a_topic_has_lost_is_told_and_the_rest_is_read(
     monkeypatch.setattr(rebuild, "spans", lambda cluster, topic: [Span(0, 8, 8), Span(1, 2, 9)])
     monkeypatch.setattr(rebuild, "read", lambda cluster, topic, within: note(within))
     so_far = Done(0, {"transactions": {0: 7, 1: 9}})
-    rebuilt(settings, generations, so_far, silent)
+    rebuilt(settings, generations, so_far, silent, "there is none")
     assert read == [[Span(0, 7, 7), Span(1, 2, 9)]]
     said = "".join(capsys.readouterr())
     assert said.count("has lost its beginning") == 2
@@ -231,7 +245,7 @@ def test_two_streams_may_work_with_a_checkpoint_and_who_has_to_be_alone_may_not(
     by_a_stream = pytest.raises(CheckpointInUse, match="a stream runs with")
     with at_work(tmp_path), at_work(tmp_path), by_a_stream, at_work(tmp_path, alone=True):
         pass
-    by_a_rebuild = pytest.raises(CheckpointInUse, match="is built again")
+    by_a_rebuild = pytest.raises(CheckpointInUse, match="`rebuild-state` runs")
     with at_work(tmp_path, alone=True), by_a_rebuild, at_work(tmp_path):
         pass
 

@@ -250,8 +250,6 @@ class Show:
             environment={
                 "SPARK_HOME": str(spark_home()),
                 "FRAUDSTREAM_CACHE": str(self._cache),
-                # What Spark spills goes away with everything else.
-                "SPARK_LOCAL_DIRS": str(self._folder / "spark"),
                 "JAVA_TOOL_OPTIONS": _FAST_COMPILER,
             },
         )

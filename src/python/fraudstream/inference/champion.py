@@ -54,7 +54,7 @@ class Witness(Protocol):
 
 
 class Pin(NamedTuple):
-    """What a batch was first tried with, and is repeated with.
+    """What a batch is tried with.
 
     Attributes
     ----------

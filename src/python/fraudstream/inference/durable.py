@@ -42,10 +42,13 @@ def settle_batch(progress: Path, batch: int) -> None:
     batch
         Its number. Nothing of it has been written yet.
     """
-    for folder, number in (("offsets", batch), ("commits", batch - 1)):
-        notes = [progress / folder / name for name in (str(number), f".{number}.crc")]
-        if there := [note for note in notes if note.exists()]:
-            sync(*there, progress / folder)
+    notes = [progress / "offsets" / str(batch), progress / "commits" / str(batch - 1)]
+    if batch == 0:
+        # Who the query is, and where the first batch begins.
+        notes += [progress / "metadata", *progress.glob("sources/*/0")]
+    for note in notes:
+        if there := [file for file in (note, _checksum_of(note)) if file.exists()]:
+            sync(*there, note.parent)
 
 
 def drop_unsettled(progress: Path) -> None:
@@ -62,6 +65,10 @@ def drop_unsettled(progress: Path) -> None:
     for number, note in offsets.items():
         if number > following or (number == following and _is_empty(note)):
             _drop(note)
+    if following == 0:
+        for note in (progress / "metadata", *progress.glob("sources/*/0")):
+            if note.exists() and _is_empty(note):
+                _drop(note)
 
 
 def _by_number(folder: Path) -> dict[int, Path]:
@@ -74,5 +81,9 @@ def _is_empty(note: Path) -> bool:
 
 def _drop(note: Path) -> None:
     log.warning("a note of Spark's did not come to the disk, and is removed", file=str(note))
-    note.unlink()
-    note.with_name(f".{note.name}.crc").unlink(missing_ok=True)
+    for file in (note, _checksum_of(note)):
+        file.unlink(missing_ok=True)
+
+
+def _checksum_of(note: Path) -> Path:
+    return note.with_name(f".{note.name}.crc")

@@ -5,6 +5,7 @@ the machine: a state that was not settled and comes from an earlier run of the m
 trusted. Nor is one whose files are damaged, cut or gone: that is looked for when a stream starts.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -50,8 +51,9 @@ _RECENT_BYTES, _RECENT_SHARE = 4096, 1 / 8
 _SETTLED = "settled"
 
 
-#: For so long who looks through a store may say nothing: a gigabyte takes some seconds.
+#: For so long who looks through a store may say nothing, and after so many keys it says something.
 _SILENCE_S = 120.0
+_SIGN_EVERY = 10_000
 
 
 class StateNotWritten(OSError):
@@ -93,11 +95,12 @@ class EmbeddedStore:
     Parameters
     ----------
     folder
-        Created if it does not exist.
+        Created if it does not exist, in one that does.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        # Without its parents: those of a state that was removed must not come back.
+        folder.mkdir(exist_ok=True)
         self._environment = lmdb.open(
             str(folder),
             map_size=_MAP_BYTES,
@@ -169,14 +172,17 @@ class EmbeddedStore:
         with self._environment.begin() as transaction:
             return _last_batch(transaction)
 
-    def flaw(self) -> str | None:
+    def flaw(self, sign: Callable[[], None] = lambda: None) -> str | None:
         """Read all there is, and tell what is wrong with it; ``None`` if nothing is.
 
-        Where the file is damaged, LMDB may end the process instead of telling.
+        Where the file is damaged, LMDB may end the process instead of telling. `sign` is called
+        again and again meanwhile.
         """
         try:
             with self._environment.begin(buffers=True) as transaction:
-                for name, value in transaction.cursor():
+                for count, (name, value) in enumerate(transaction.cursor()):
+                    if count % _SIGN_EVERY == 0:
+                        sign()
                     is_ours = bytes(name[:1]) == b"\x00"
                     if not is_ours and value[:_CHECK_BYTES] != _checksum(value[_CHECK_BYTES:]):
                         return f"what is held of {bytes(name)!r} is not what was written"
@@ -355,7 +361,10 @@ class EmbeddedState:
         # Empty where there is no such folder yet.
         for other in self.folder.parent.glob("*"):
             if other != self.folder:
-                shutil.rmtree(other)
+                # At once, and then bit by bit: to who still works with it, it is whole or gone.
+                gone = other.with_name(f"{other.name}.gone")
+                other.rename(gone)
+                shutil.rmtree(gone)
 
     def _last_mark(self) -> Path | None:
         return max(self.folder.glob("mark.*.json"), key=_batch_of, default=None)
@@ -394,9 +403,10 @@ def _open(state: Path, name: str) -> EmbeddedStore:
     """Return this process's store of a state, which is made when it is first asked for."""
     place = state / name
     if place not in _opened:
-        if not state.is_dir():
-            raise StateLost(f"{state} was removed")
-        _opened[place] = EmbeddedStore(place)
+        try:
+            _opened[place] = EmbeddedStore(place)
+        except FileNotFoundError as error:
+            raise StateLost(f"{state} was removed") from error
     return _opened[place]
 
 
@@ -414,34 +424,35 @@ def _flaw_of(folder: Path, stores: Mapping[str, int]) -> str | None:
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
     reader = multiprocessing.get_context("fork").Process(
-        target=_tell_flaw, args=(theirs, folder, stores)
+        target=_tell_flaw, args=(theirs, folder, stores), daemon=True
     )
     reader.start()
     theirs.close()
-    told: str | None = None
     try:
+        told: str | None = None
         while told is None:
             if not ours.poll(_SILENCE_S):
-                told = f"{folder} is held: is a process that works with it frozen?"
-            else:
-                told = ours.recv()
+                return f"{folder} is held: is a process that works with it frozen?"
+            told = ours.recv()
     except EOFError:
-        told = f"{folder} is damaged: who reads it is ended"
-    reader.kill()
-    reader.join()
+        return f"{folder} is damaged: who reads it is ended"
+    finally:
+        reader.kill()
+        reader.join()
     return told or None
 
 
 def _tell_flaw(to: Connection, folder: Path, stores: Mapping[str, int]) -> None:
     # What was open before the fork is not ours to use, and would be in our way.
     close_all()
+    # Nothing is a sign that all is well so far.
+    sign = functools.partial(to.send, None)
     for name, batch in stores.items():
-        # Or a sign that all is well so far.
-        to.send(_flaw_of_one(folder / name, batch))
+        to.send(_flaw_of_one(folder / name, batch, sign))
     to.send("")
 
 
-def _flaw_of_one(folder: Path, batch: int) -> str | None:
+def _flaw_of_one(folder: Path, batch: int, sign: Callable[[], None]) -> str | None:
     if not (folder / "data.mdb").exists():
         return f"{folder} is not there"
     try:
@@ -452,5 +463,5 @@ def _flaw_of_one(folder: Path, batch: int) -> str | None:
     if last is None or last < batch:
         return f"{folder} ends with batch {last}, and had ended with {batch}"
     store.await_turn()
-    flaw = store.flaw()
+    flaw = store.flaw(sign)
     return flaw and f"{folder} is damaged: {flaw}"

@@ -392,9 +392,8 @@ def rebuild_state(
     settings = Settings(cluster, topics, checkpoint, DEFAULT, 0, 0.0, generations.new())
     with at_work(checkpoint, alone=True):
         so_far = done(settings.progress)
-        current = generations.current()
-        meanwhile = None if isinstance(current, str) else current
-        rebuilt(settings, generations, so_far, progress_bar, meanwhile)
+        found = generations.current()
+        rebuilt(settings, generations, so_far, progress_bar, found, keep=True)
     log.info("state built", batch=so_far.batch)
 
 

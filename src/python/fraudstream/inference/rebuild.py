@@ -28,6 +28,7 @@ from fraudstream.inference.losses import missing
 from fraudstream.inference.losses import next_offsets
 from fraudstream.inference.steps import shared_keys
 from fraudstream.inference.store import State
+from fraudstream.inference.store import StateLost
 from fraudstream.inference.tasks import Settings
 from fraudstream.inference.tasks import Untold
 from fraudstream.inference.tasks import first_task
@@ -93,7 +94,7 @@ def with_state(settings: Settings, generations: Generations, progress: Progress)
 
     Raises
     ------
-    ProgressDamaged, RecordsLost
+    ProgressDamaged, RecordsLost, StateLost
         See `done` and `rebuilt`.
     StateUnreachable, UnfitRedis
         See `Generations.require_fit`.
@@ -106,7 +107,7 @@ def with_state(settings: Settings, generations: Generations, progress: Progress)
         return replace(settings, state=state)
     if so_far.batch >= 0:
         log.warning("state is built again from the topics", why=flaw, batch=so_far.batch)
-    return rebuilt(settings, generations, so_far, progress)
+    return rebuilt(settings, generations, so_far, progress, state)
 
 
 def rebuilt(
@@ -114,7 +115,9 @@ def rebuilt(
     generations: Generations,
     so_far: Done,
     progress: Progress,
-    meanwhile: State | None = None,
+    found: State | str,
+    *,
+    keep: bool = False,
 ) -> Settings:
     """Build a new state from the topics, make it the current one, and return settings with it.
 
@@ -124,8 +127,10 @@ def rebuilt(
         See `with_state`.
     so_far
         How far the topics are gone through.
-    meanwhile
-        The state that is kept until the new one is whole. All others are removed before, since
+    found
+        The current state, or why there is none: see `Generations.current`.
+    keep
+        Whether that one is kept until the new one is whole. All others are removed before, since
         there may be no room for two: one that is flawed, and what rebuilds that were cut short
         have left.
 
@@ -133,6 +138,8 @@ def rebuilt(
     ------
     RecordsLost
         If a topic does not reach as far any more: it was made anew.
+    StateLost
+        If another driver has chosen another state meanwhile.
     """
     generations.require_fit()
     settings = replace(settings, state=generations.new())
@@ -150,7 +157,11 @@ def rebuilt(
     count = {topic: sum(s.high - s.low for s in some) for topic, some in within.items()}
     parts = ceil(max([0, *count.values()]) / _AT_ONCE)
     first = so_far.batch - parts + 1
-    (meanwhile or state).remove_others()
+    if generations.current() != found:
+        raise StateLost(
+            f"another driver has built a state in {settings.checkpoint} meanwhile: start again"
+        )
+    (found if keep and not isinstance(found, str) else state).remove_others()
     state.create(first - 1)
     if parts:
         with progress("building state", sum(count.values())) as advance:
@@ -183,15 +194,19 @@ def at_work(checkpoint: Path, *, alone: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(lock, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            who = "a stream runs" if alone else "state is built again by `rebuild-state`"
+            who = "a stream runs" if alone else "`rebuild-state` runs"
             raise CheckpointInUse(f"{who} with {checkpoint}: stop that before") from error
         yield
 
 
 def remove_spilled(settings: Settings) -> None:
     """Remove what a Spark that was killed has left on its way, unless another may be at work."""
-    with suppress(CheckpointInUse), at_work(settings.checkpoint, alone=True):
-        shutil.rmtree(settings.spill, ignore_errors=True)
+    gone = settings.spill.with_name("spill.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    # Renamed under the lock and removed after it: another stream that starts is not in the way.
+    with suppress(CheckpointInUse, OSError), at_work(settings.checkpoint, alone=True):
+        settings.spill.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _within(topic: str, there: Span, end: int) -> Span:

@@ -400,9 +400,11 @@ class SharedState:
         """See `State.remove_others`."""
         client = _client(self.server)
         with self.server.told():
-            for key in client.scan_iter(f"{_PREFIX}:{self.stream}:*", count=1_000):
-                if not key.startswith(f"{self._prefix}:".encode()):
-                    client.unlink(key)
+            # The marks first: without one, who still works with the rest reads nothing of it.
+            for name in (_mark("*"), "*"):
+                for key in client.scan_iter(f"{_PREFIX}:{self.stream}:{name}", count=1_000):
+                    if not key.startswith(f"{self._prefix}:".encode()):
+                        client.unlink(key)
 
     @property
     def _prefix(self) -> str:

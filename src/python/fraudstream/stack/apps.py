@@ -108,7 +108,6 @@ def inference(program: Path, stack: LocalStack, cache: Path) -> Process:
             **stack.environment("inference"),
             "FRAUDSTREAM_CACHE": str(cache),
             "SPARK_HOME": str(spark_home()),
-            "SPARK_LOCAL_DIRS": str(stack.folder / "spark"),
         },
     )
 
