@@ -108,6 +108,7 @@ class Folder:
 
     def __init__(self, plan: Plan) -> None:
         self._folder = Path(plan.folder) / "state"
+        self._folder.mkdir(exist_ok=True)
         self._opened: dict[str, EmbeddedStore] = {}
 
     def of_partition(self, partition: int) -> PartitionStore:

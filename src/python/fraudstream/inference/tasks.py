@@ -71,8 +71,8 @@ class Settings:
     cluster, topics
         Where records come from and go to.
     checkpoint
-        Folder of the query's progress, of embedded state, of the models that it has used, and of what
-        Spark has on its way on this machine.
+        Folder of the query's progress, of embedded state, of the models that it has used, and of
+        what Spark has on its way on this machine.
         **Removing it makes the stream begin anew**, at the first offset.
     feature_set
         What is served.
