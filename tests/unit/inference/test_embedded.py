@@ -179,7 +179,9 @@ def test_a_store_whose_writer_is_frozen_is_a_flaw(state, monkeypatch):
     )
     frozen = subprocess.Popen([sys.executable, "-c", program, str(data_of(state).parent)])
     try:
-        assert os.waitid(os.P_PID, frozen.pid, os.WSTOPPED | os.WEXITED).si_status == signal.SIGSTOP
+        seen = os.waitid(os.P_PID, frozen.pid, os.WSTOPPED | os.WEXITED)
+        assert seen is not None
+        assert seen.si_status == signal.SIGSTOP
         with monkeypatch.context() as impatient:
             impatient.setattr(embedded, "_SILENCE_S", 0.5)
             assert "is held: is a process that works with it frozen?" in state.flaw(0)
