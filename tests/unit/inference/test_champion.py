@@ -530,26 +530,9 @@ def test_a_watch_sees_a_new_champion_beside_the_batches_whatever_went_wrong_befo
     assert lines[0]["event"] == "look for models failed"
 
 
-def test_a_look_that_waits_for_a_registry_holds_up_no_batch_and_the_end_no_longer_than_that(
-    shelf, serving
-):
-    asked, answer, over = (threading.Event() for _ in range(3))
-
-    def slow(alias):
-        asked.set()
-        answer.wait(_DEADLINE_S)
-        over.set()
-
-    shelf.set(bearing=slow)
-    with watched(serving, patience_s=0.01):
-        assert asked.wait(_DEADLINE_S)
-        assert version(serving, 0) == "1"
-    assert not over.is_set()
-    answer.set()
-
-
-def test_the_look_at_hand_is_over_when_the_watch_is(shelf, serving):
-    # Else a process may end in the middle of it, and wait for what its libraries do there.
+@pytest.fixture
+def slow_look(serving, shelf):
+    """A registry that waits: events of having been asked, of what it waits for, and of its end."""
     asked, answer, over = (threading.Event() for _ in range(3))
 
     def look(alias):
@@ -558,6 +541,23 @@ def test_the_look_at_hand_is_over_when_the_watch_is(shelf, serving):
         over.set()
 
     shelf.set(bearing=look)
+    return asked, answer, over
+
+
+def test_a_look_that_waits_for_a_registry_holds_up_no_batch_and_the_end_no_longer_than_that(
+    slow_look, serving
+):
+    asked, answer, over = slow_look
+    with watched(serving, patience_s=0.01):
+        assert asked.wait(_DEADLINE_S)
+        assert version(serving, 0) == "1"
+    assert not over.is_set()
+    answer.set()
+
+
+def test_the_look_at_hand_is_over_when_the_watch_is(slow_look, serving):
+    # Else a process may end in the middle of it, and wait for what its libraries do there.
+    asked, answer, over = slow_look
     with watched(serving):
         assert asked.wait(_DEADLINE_S)
         # By now the end of the block can be waiting for the look, and not the other way round.

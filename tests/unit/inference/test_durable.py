@@ -101,6 +101,12 @@ def test_where_the_first_batch_begins_is_dropped_only_as_long_as_it_is_not_done(
     assert there == {are_there}
 
 
+def test_notes_whose_commits_are_gone_by_another_way_stay(tmp_path: Path) -> None:
+    notes(tmp_path, {}, {6: "v1", 7: "v1"})
+    drop_unsettled(tmp_path)
+    assert left(tmp_path) == {"commits": [], "offsets": [".6.crc", ".7.crc", "6", "7"]}
+
+
 def test_whole_notes_stay(tmp_path: Path) -> None:
     notes(tmp_path, {3: "v1", 4: "v1"}, {4: "v1", 5: "v1"})
     before = left(tmp_path)

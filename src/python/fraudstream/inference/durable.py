@@ -62,9 +62,10 @@ def drop_unsettled(progress: Path) -> None:
     while commits and _is_empty(commits[max(commits)]):
         _drop(commits.pop(max(commits)))
     following = max(commits, default=-1) + 1
-    for number, note in offsets.items():
-        if number > following or (number == following and _is_empty(note)):
-            _drop(note)
+    last = max(offsets, default=-1)
+    # Of the batch after one that is not done, or without content.
+    if last == following + 1 or (last == following and _is_empty(offsets[last])):
+        _drop(offsets[last])
     if following == 0:
         for note in (progress / "metadata", *progress.glob("sources/*/0")):
             if note.exists() and _is_empty(note):
