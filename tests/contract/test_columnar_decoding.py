@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC
 from datetime import datetime
 import json
+import re
 from typing import Any
 
 from hypothesis import example
@@ -17,6 +18,7 @@ import pytest
 
 from contract.drawn_documents import documents
 from fraudstream.schema import decoding
+from fraudstream.schema.columnar import _looks_plain
 from fraudstream.schema.columnar import decode_plain
 from fraudstream.schema.decoding import _LABEL_FIELDS
 from fraudstream.schema.decoding import _TRANSACTION_FIELDS
@@ -113,6 +115,26 @@ def records(draw: st.DrawFn, schema: str) -> bytes | None:
 @given(data=st.data())
 def test_many_records_together_give_what_each_gives_alone(schema: str, data: st.DataObject) -> None:
     agree(schema, data.draw(st.lists(st.none() | records(schema), max_size=8)))
+
+
+@settings(deadline=None)
+@given(
+    values=st.lists(
+        st.none() | st.binary(max_size=4) | st.builds(lambda some: b"{%b}" % some, st.binary()),
+        min_size=1,
+        max_size=8,
+    ),
+    kind=st.sampled_from([pa.binary(), pa.large_binary()]),
+    data=st.data(),
+)
+def test_a_line_looks_plain_by_its_bytes(
+    values: list[bytes | None], kind: pa.DataType, data: st.DataObject
+) -> None:
+    begin = data.draw(st.integers(0, len(values) - 1))
+    plain = re.compile(rb"\{[\x20-\x5b\x5d-\x7a|~]*\}")
+    assert _looks_plain(pa.array(values, kind)[begin:]).tolist() == [
+        value is not None and plain.fullmatch(value) is not None for value in values[begin:]
+    ]
 
 
 @settings(deadline=None)

@@ -39,6 +39,7 @@ def handed(ids, amounts, late=False):
             {
                 "kind": TRANSACTION,
                 "transaction_id": name,
+                "transaction_identity": number,
                 "card_id": name,
                 "merchant_id": name,
                 "event_time_us": 1_700_000_000_000_001 + number * 1_000_000,

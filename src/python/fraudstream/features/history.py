@@ -251,9 +251,12 @@ def transaction_values(columns: pa.Table) -> dict[str, Column]:
         ``merchant``, ``device``, ``country``, ``channel`` (``int64`` identities), ``amount``,
         ``latitude``, ``longitude`` (``float64``, nan for absent).
     """
-    return _identities(columns, STRINGS) | {
-        name: columns[name].to_numpy().astype(np.float64) for name in NUMBERS
-    }
+    return _identities(columns, STRINGS) | numbers(columns)
+
+
+def numbers(columns: pa.Table) -> dict[str, Column]:
+    """Return those columns of decoded transactions that are numbers; see `transaction_values`."""
+    return {name: columns[name].to_numpy().astype(np.float64) for name in NUMBERS}
 
 
 def label_values(columns: pa.Table) -> dict[str, Column]:

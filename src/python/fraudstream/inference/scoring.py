@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.features.history import Float64
 from fraudstream.features.history import Int64
-from fraudstream.features.history import identity
 from fraudstream.inference.steps import REJECTED
 from fraudstream.inference.steps import TRANSACTION
 from fraudstream.inference.steps import matrix_of
@@ -101,7 +100,7 @@ def results(
     )
     alerts = np.flatnonzero(is_alert)
     reasons = strongest(champion, feature_set, matrix[alerts])
-    shown = np.flatnonzero(_sampled(identity(transactions["transaction_id"]), share_of_features))
+    shown = _sampled(transactions["transaction_identity"].to_numpy(), share_of_features)
     every = _predictions(
         transactions,
         CHAMPION,
@@ -115,7 +114,7 @@ def results(
         # NaN is written as null, which is what an absent feature is.
         {
             row: dict(zip(feature_set.names, matrix[row].tolist(), strict=True))
-            for row in shown.tolist()
+            for row in np.flatnonzero(shown).tolist()
         },
     )
     flagged = every.take(pa.array(alerts)).set_column(

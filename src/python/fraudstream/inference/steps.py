@@ -33,6 +33,7 @@ from fraudstream.features.history import as_int64
 from fraudstream.features.history import chronological
 from fraudstream.features.history import first_copies
 from fraudstream.features.history import label_values
+from fraudstream.features.history import numbers
 from fraudstream.features.history import running_maximum
 from fraudstream.features.history import transaction_values
 from fraudstream.features.windows import features_at
@@ -63,6 +64,9 @@ _NONE = np.zeros(0, dtype=np.int64)
 _NO_EVENTS = Events(_NONE, _NONE, _NONE, {LABEL: np.zeros(0)})
 _LABEL_LAYOUT = Layout(numbers=(LABEL,), identities=())
 
+#: Where `HANDED_ON` holds what each string of a transaction was hashed to by the first step.
+_IDENTITIES = {name: f"{name}_identity" for name in STRINGS}
+
 #: What one step hands to the next, one row a record. Columns of another kind are null.
 HANDED_ON = pa.schema(
     [
@@ -87,6 +91,7 @@ HANDED_ON = pa.schema(
         ("longitude", pa.float64()),
         ("is_late", pa.bool_()),
         ("appended_ms", pa.int64()),
+        *((name, pa.int64()) for name in _IDENTITIES.values()),
         # Those computed so far, step by step.
         ("features", pa.list_(pa.float64())),
         # Labels.
@@ -208,6 +213,7 @@ def card_step(
         "clock_us": clock_us[rows],
         "is_late": _is_late(records, own),
         "features": _lists(np.column_stack([np.zeros((len(rows), 0)), *features.values()])),
+        **{column: moments.values[name] for name, column in _IDENTITIES.items()},
     }
     transactions = _table(columns.take(pa.array(rows)), handed)
     return pa.concat_tables([transactions, _rejected(decoded, originals, place, offsets)])
@@ -269,7 +275,7 @@ def key_step(
         `HANDED_ON`, with this key's features behind the others and the bucket of the next key.
     """
     transactions, labels = of_kind(rows, TRANSACTION), of_kind(rows, LABELLED)
-    known, told = transaction_values(transactions), label_values(labels)
+    known, told = _values(transactions), label_values(labels)
     whose = as_int64(known[key])
     time_us = transactions["event_time_us"].to_numpy()
     clock_us = transactions["clock_us"].to_numpy()
@@ -310,6 +316,12 @@ def key_step(
     return pa.concat_tables(parts)
 
 
+def _values(transactions: pa.Table) -> dict[str, Column]:
+    """Return what `transaction_values` does, of what the first step has handed on."""
+    identities = {name: transactions[column].to_numpy() for name, column in _IDENTITIES.items()}
+    return identities | numbers(transactions)
+
+
 def matrix_of(feature_set: FeatureSet, transactions: pa.Table) -> Float64:
     """Return the matrix of the feature set, shape (n, features), when all steps have been gone.
 
@@ -330,7 +342,9 @@ def matrix_of(feature_set: FeatureSet, transactions: pa.Table) -> Float64:
 
 def of_kind(rows: pa.Table, kind: int) -> pa.Table:
     """Return the transactions, labels or rejected records among `HANDED_ON`."""
-    return rows.filter(pc.equal(rows["kind"], kind))
+    is_one = pc.equal(rows["kind"], kind)
+    # Most often all are, and a copy of them is not for nothing.
+    return rows if pc.all(is_one).as_py() else rows.filter(is_one)
 
 
 def portions(rows: pa.Table, most: int) -> Iterator[pa.Table]:

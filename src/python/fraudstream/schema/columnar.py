@@ -30,9 +30,8 @@ Condition = Callable[[pa.ChunkedArray], pa.ChunkedArray]
 #: the second number none any more: these are left out.
 _AT_ONCE, _LEFT_OUT = 16_000, 2_000
 
-# An object without another inside, in one line of ASCII: what two JSON readers cannot see
-# differently. Bytes and line breaks outside of it, and escapes, are what they may.
-_PLAIN = r"^\{[\x20-\x5b\x5d-\x7a|~]*\}$"
+_OPENING, _CLOSING, _BACKSLASH = (np.uint8(ord(character)) for character in "{}\\")
+_FIRST_PRINTABLE, _LAST_PRINTABLE = np.uint8(ord(" ")), np.uint8(ord("~"))
 
 # Of an id. It begins by saying what may not be: RE2, which matches columns, has no such thing.
 _ID = r"^(?![0-9]{12,19}$)[A-Za-z0-9_.:-]{1,64}$"
@@ -94,13 +93,39 @@ def decode_plain(
     found = [(with_times(fields.empty_table(), times), np.zeros(0, dtype=np.int64))]
     for start in range(0, len(values), _AT_ONCE):
         some = values.slice(start, _AT_ONCE)
-        # A tombstone is null, and null is no match.
-        looks_plain = _true(pc.match_substring_regex(some, _PLAIN))
+        looks_plain = _looks_plain(some)
         rows = np.flatnonzero(looks_plain) + start
         some = some if looks_plain.all() else some.filter(pa.array(looks_plain))
         found += _decoded(some, rows, schema, fields, times)
     columns = pa.concat_tables([table for table, _ in found]).combine_chunks()
     return Plain(columns, np.concatenate([rows for _, rows in found]))
+
+
+def _looks_plain(values: pa.BinaryArray | pa.LargeBinaryArray) -> Mask:
+    """Tell which values are an object without another inside, in one line of ASCII.
+
+    That is what two JSON readers cannot see differently. Bytes and line breaks outside of it, and
+    escapes, are what they may.
+    """
+    _, bounds, content = values.buffers()
+    kind = np.int64 if pa.types.is_large_binary(values.type) else np.int32
+    bound = np.frombuffer(bounds, kind)[values.offset : values.offset + len(values) + 1]
+    text = np.frombuffer(content or b"", np.uint8)[bound[0] : bound[-1]]
+    begin, end = bound[:-1] - bound[0], bound[1:] - bound[0]
+    # A tombstone is null.
+    plain = (end - begin >= 2) & values.is_valid().to_numpy(zero_copy_only=False)
+    opening, closing = begin[plain], end[plain] - 1
+    is_bracketed = (text[opening] == _OPENING) & (text[closing] == _CLOSING)
+    plain[plain] = is_bracketed
+
+    foreign = text - _FIRST_PRINTABLE > _LAST_PRINTABLE - _FIRST_PRINTABLE
+    for character in (_OPENING, _CLOSING, _BACKSLASH):
+        foreign |= text == character
+    for own in (opening, closing):
+        foreign[own[is_bracketed]] = False
+    if foreign.any():
+        plain[bound.searchsorted(np.flatnonzero(foreign) + bound[0], side="right") - 1] = False
+    return plain
 
 
 def _decoded(
