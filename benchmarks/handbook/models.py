@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 import xgboost
 
-from fraudstream.model.network import export
+from fraudstream.model.served import export
 from fraudstream.trainer.train import Settings
 from fraudstream.trainer.train import fit
 

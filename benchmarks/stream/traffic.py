@@ -29,9 +29,9 @@ from fraudstream.model.bundle import write_bundle
 from fraudstream.model.network import Encoding
 from fraudstream.model.network import Network
 from fraudstream.model.network import Shape
-from fraudstream.model.network import export
 from fraudstream.model.network import predict
 from fraudstream.model.reasons import usual_values
+from fraudstream.model.served import export
 from fraudstream.producer.delivery import Delivery
 from fraudstream.schema.decoding import decode_labels
 from fraudstream.schema.decoding import decode_transactions

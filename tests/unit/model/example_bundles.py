@@ -14,8 +14,8 @@ from fraudstream.model.bundle import write_bundle
 from fraudstream.model.network import Encoding
 from fraudstream.model.network import Network
 from fraudstream.model.network import Shape
-from fraudstream.model.network import export
 from fraudstream.model.network import predict
+from fraudstream.model.served import export
 
 TINY = FeatureSet(
     "tiny",

@@ -7,8 +7,8 @@ import torch
 
 from fraudstream.model.network import Encoding
 from fraudstream.model.network import Network
-from fraudstream.model.network import export
 from fraudstream.model.network import predict
+from fraudstream.model.served import export
 from unit.model.example_bundles import tiny_network
 from unit.model.example_bundles import tiny_rows
 

@@ -22,11 +22,11 @@ from fraudstream.model.bundle import distributions
 from fraudstream.model.bundle import load_bundle
 from fraudstream.model.bundle import write_bundle
 from fraudstream.model.network import Network
-from fraudstream.model.network import export
 from fraudstream.model.network import predict
 from fraudstream.model.reasons import Reason
 from fraudstream.model.reasons import strongest
 from fraudstream.model.reasons import usual_values
+from fraudstream.model.served import export
 from fraudstream.schema.decoding import Decoded
 from fraudstream.schema.decoding import decode_labels
 from fraudstream.schema.decoding import decode_transactions

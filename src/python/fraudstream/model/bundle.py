@@ -448,8 +448,12 @@ def _score(
         raise ValueError(f"expected a matrix of {width} features, got the shape {features.shape}")
     scores = np.empty(len(features), dtype=np.float64)
     name = session.get_inputs()[0].name
+    # Each pass has as many rows, the last one with some that nobody asks for. How a product of
+    # matrices is rounded depends on their size, and a score must not depend on who is beside it.
+    rows = np.zeros((_ROWS_PER_PASS, width), dtype=np.float32)
     for start in range(0, len(features), _ROWS_PER_PASS):
-        some = slice(start, start + _ROWS_PER_PASS)
-        clipped = np.clip(features[some], -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32)
-        (scores[some],) = session.run(None, {name: clipped})
+        some = features[start : start + _ROWS_PER_PASS]
+        rows[: len(some)] = np.clip(some, -_FLOAT32_MAX, _FLOAT32_MAX)
+        (found,) = session.run(None, {name: rows})
+        scores[start : start + len(some)] = found[: len(some)]
     return scores

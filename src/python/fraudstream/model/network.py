@@ -12,20 +12,12 @@ Here the first layer, by far the widest, is computed once for all members, which
 several times cheaper than an ensemble of networks.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-import logging
-from typing import cast
-import warnings
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-
-#: What onnxruntime 1.32 and all its recent predecessors run.
-OPSET = 18
 
 #: Quantiles at which a feature is cut: even ones, and finer ones near both ends.
 _LEVELS = np.union1d(np.arange(9) / 8, [0.002, 0.01, 0.02, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999])
@@ -129,8 +121,8 @@ class Encoding(nn.Module):
         filled = torch.where(absent, self.fill, features)
         # A difference first, a product second: the other way round loses the digits of a value
         # that is large beside its piece.
-        passed = (_columns(filled, self.source) - self.lower) * self.scale
-        flags = _columns(absent, self.flagged).to(passed.dtype)
+        passed = (filled[:, self.source] - self.lower) * self.scale
+        flags = absent[:, self.flagged].to(passed.dtype)
         return torch.cat([passed.clamp(0, 1), flags], dim=1)
 
 
@@ -190,8 +182,7 @@ class Network(nn.Module):
 
     def raw_logit(self, encoded: torch.Tensor) -> torch.Tensor:
         """Return the logit of the members' mean probability, shape (n,), before calibration."""
-        mean = torch.sigmoid(self.logits(encoded)).mean(dim=1).clamp(_SMALLEST, 1 - _SMALLEST)
-        return torch.log(mean / (1 - mean))
+        return _pooled(self.logits(encoded))
 
     def calibrate(self, gain: float, offset: float) -> None:
         """Make the probability ``sigmoid(gain * raw_logit + offset)``.
@@ -208,7 +199,17 @@ class Network(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return the probability of fraud, shape (n,), of raw features, shape (n, k)."""
-        return torch.sigmoid(self.gain * self.raw_logit(self.encoding(features)) + self.offset)
+        return self.probability(self.logits(self.encoding(features)))
+
+    def probability(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the calibrated probability, shape (n,), of members' logits, shape (n, members)."""
+        return torch.sigmoid(self.gain * _pooled(logits) + self.offset)
+
+
+def _pooled(logits: torch.Tensor) -> torch.Tensor:
+    """Return the logit of the members' mean probability."""
+    mean = torch.sigmoid(logits).mean(dim=1).clamp(_SMALLEST, 1 - _SMALLEST)
+    return torch.log(mean / (1 - mean))
 
 
 def predict(network: Network, features: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
@@ -223,50 +224,6 @@ def predict(network: Network, features: npt.NDArray[np.floating]) -> npt.NDArray
             for start in range(0, len(features), _ROWS_PER_PASS)
         ]
     return torch.cat(parts).numpy().astype(np.float64) if parts else np.empty(0)
-
-
-def export(network: Network) -> bytes:
-    """Return the network as an ONNX file: ``features`` (n, k) in, ``score`` (n,) out, n free.
-
-    The exporter is the one that traces with ``torch.export``; the older one, by TorchScript, is
-    deprecated. `OPSET` is fixed, so that what is written does not change with torch.
-    """
-    network.cpu().eval()
-    columns = len(network.encoding.fill)
-    # Two rows: the exporter takes a size of 1 for a constant.
-    example = torch.zeros((2, columns), dtype=torch.float32)
-    with _quiet():
-        program = torch.onnx.export(
-            network,
-            (example,),
-            input_names=["features"],
-            output_names=["score"],
-            dynamic_shapes=({0: torch.export.Dim("rows")},),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    # It is None only for the older exporter, which writes a file itself.
-    return cast(torch.onnx.ONNXProgram, program).model_proto.SerializeToString()
-
-
-def _columns(matrix: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    # As rows of the transposed matrix. Onnxruntime copies a row at once, and columns number by
-    # number: that would take longer than all the rest of the network.
-    return matrix.t().index_select(0, which).t()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's own talk, none of it about our network, out of the logs."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 def _edges(

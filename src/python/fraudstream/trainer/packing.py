@@ -13,9 +13,9 @@ from fraudstream.model.bundle import Manifest
 from fraudstream.model.bundle import distributions
 from fraudstream.model.bundle import load_bundle
 from fraudstream.model.bundle import write_bundle
-from fraudstream.model.network import export
 from fraudstream.model.network import predict
 from fraudstream.model.reasons import usual_values
+from fraudstream.model.served import export
 from fraudstream.schema.timestamps import from_us
 from fraudstream.trainer.dataset import Dataset
 from fraudstream.trainer.dataset import Split
