@@ -97,6 +97,48 @@ def test_one_bit_of_what_is_held_is_a_flaw(state):
     assert "is not what was written" in state.flaw(0)
 
 
+def flip(folder, name, byte):
+    """Flip one bit of an entry, in a way that LMDB itself takes for a write like any other."""
+    with (
+        lmdb.open(str(folder), map_size=1 << 30) as environment,
+        environment.begin(write=True) as at,
+    ):
+        entry = bytearray(at.get(name))
+        entry[byte] ^= 16
+        at.put(name, bytes(entry))
+
+
+# Of recent records the head, those that were held and those that were added; of the bulk both ends.
+@pytest.mark.parametrize(
+    ("name", "byte"),
+    [(b"few", at) for at in (0, 4, 12, 16, 20, 24, 28, 60, -1)]
+    + [(b"many", 5), (b"many\x00", 0), (b"many\x00", 4), (b"many\x00", -1)],
+)
+def test_one_bit_of_any_part_of_an_entry_is_a_flaw(tmp_path, name, byte):
+    key = np.array([1] + [2] * 200)
+    records = LAYOUT.pack(key, key, key, {"transaction": key, "amount": key})
+    store = EmbeddedStore(tmp_path)
+    for batch in range(2):
+        store.append(batch, {1: "few", 2: "many"}, records)
+    assert store.flaw() is None
+    store.close()
+    flip(tmp_path, name, byte)
+    assert f"what is held of {name!r} is not what was written" == EmbeddedStore(tmp_path).flaw()
+
+
+def test_what_is_added_to_damaged_records_does_not_make_them_whole(tmp_path):
+    key = np.array([1])
+    records = LAYOUT.pack(key, key, key, {"transaction": key, "amount": key})
+    store = EmbeddedStore(tmp_path)
+    store.append(0, {1: "card"}, records)
+    store.close()
+    flip(tmp_path, b"card", -1)
+    store = EmbeddedStore(tmp_path)
+    for batch in range(1, 4):
+        store.append(batch, {1: "card"}, records)
+    assert "is not what was written" in store.flaw()
+
+
 def test_a_store_that_is_gone_or_of_an_earlier_batch_is_a_flaw(state):
     before = data_of(state).read_bytes()
     begun = state.begin(1)

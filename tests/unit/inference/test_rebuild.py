@@ -144,7 +144,7 @@ def test_a_state_of_another_form_is_built_again(settings, generations, tmp_path)
     choice = orjson.loads((tmp_path / "state.json").read_bytes())
     del choice["form"]
     (tmp_path / "state.json").write_bytes(orjson.dumps(choice))
-    assert generations.current() == "it is of form 1, and this version keeps form 2"
+    assert generations.current() == "it is of form 1, and this version keeps form 3"
     assert with_state(settings, generations, silent).state != begun.state
 
 
@@ -265,7 +265,7 @@ def test_a_state_names_itself_in_the_checkpoint(settings, generations, tmp_path)
     begun = with_state(settings, generations, silent)
     assert orjson.loads((tmp_path / "state.json").read_bytes()) == {
         "name": begun.state.name,
-        "form": 2,
+        "form": 3,
         "feature_set": DEFAULT.identity,
         "place": "embedded",
     }

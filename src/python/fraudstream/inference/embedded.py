@@ -39,11 +39,13 @@ from fraudstream.inference.store import older
 _MAP_BYTES = 1 << 38
 _CLOCK_KEY = b"\x00partition clock"
 _BATCH_KEY = b"\x00batch"
-#: What stands before anything that is held of a key: its checksum. LMDB has none of its own.
-_CHECK_BYTES = 4
-#: What stands before a key's recent records: the checksum; the batch that wrote last, and how many
-#: bytes had been there before it; and how many bytes are held of the key besides, in bulk.
-_HEAD = struct.Struct("<IqII")
+#: A checksum, which stands before anything that is held of a key. LMDB has none of its own.
+_CHECK = struct.Struct("<I")
+#: What stands before a key's recent records: the checksum of all that stands here; the batch that
+#: wrote last; how many bytes had been there before it, and how many are held of the key besides, in
+#: bulk; and the checksums of those before, and of all that are there. They are not computed again
+#: of what is held: it would cost more, and what was damaged meanwhile would pass for whole.
+_HEAD = struct.Struct("<IqIIII")
 #: So many bytes of recent records are held, or this share of the bulk, before they are added to it:
 #: what is written for an event does not grow with what is known.
 _RECENT_BYTES, _RECENT_SHARE = 4096, 1 / 8
@@ -121,7 +123,7 @@ class EmbeddedStore:
                 if value is None:
                     continue
                 if _bulk_bytes(value):
-                    parts.append(transaction.get(_bulk_of(name.encode()), b"")[_CHECK_BYTES:])
+                    parts.append(transaction.get(_bulk_of(name.encode()), b"")[_CHECK.size :])
                 parts.append(value[_HEAD.size :])
             packed = b"".join(parts)
         return np.frombuffer(packed, dtype=layout.dtype)
@@ -132,12 +134,14 @@ class EmbeddedStore:
             self._take(transaction, batch)
             for key, added in by_key(new).items():
                 name = keys[key].encode()
-                held, bulk = b"", 0
+                held: bytes | memoryview = b""
+                check = bulk = 0
                 if (value := transaction.get(name)) is not None:
-                    _, last, before, bulk = _HEAD.unpack_from(value)
-                    end = _HEAD.size + before if last == batch else len(value)
-                    held = bytes(value[_HEAD.size : end])
-                _put(transaction, name, batch, bulk, held, added)
+                    _, last, before, bulk, check_before, check = _HEAD.unpack_from(value)
+                    held = value[_HEAD.size :]
+                    if last == batch:
+                        held, check = held[:before], check_before
+                _put(transaction, name, batch, bulk, held, check, added)
 
     def replace(self, batch: int, keys: Mapping[int, str], rest: Records, new: Records) -> None:
         """See `Store.replace`."""
@@ -149,7 +153,8 @@ class EmbeddedStore:
                 transaction.delete(name)
                 transaction.delete(_bulk_of(name))
                 if key in held or key in added:
-                    _put(transaction, name, batch, 0, held.get(key, b""), added.get(key, b""))
+                    kept = held.get(key, b"")
+                    _put(transaction, name, batch, 0, kept, crc32(kept), added.get(key, b""))
 
     def clock_before(self, batch: int) -> int | None:
         """See `Store.clock_before`."""
@@ -183,8 +188,7 @@ class EmbeddedStore:
                 for count, (name, value) in enumerate(transaction.cursor()):
                     if count % _SIGN_EVERY == 0:
                         sign()
-                    is_ours = bytes(name[:1]) == b"\x00"
-                    if not is_ours and value[:_CHECK_BYTES] != _checksum(value[_CHECK_BYTES:]):
+                    if not _is_whole(bytes(name), value):
                         return f"what is held of {bytes(name)!r} is not what was written"
         except lmdb.Error as error:
             return str(error)
@@ -241,29 +245,48 @@ def _bulk_of(name: bytes) -> bytes:
 
 
 def _bulk_bytes(value: memoryview) -> int:
-    _, _, _, bulk = _HEAD.unpack_from(value)
-    return int(bulk)
+    return int(_HEAD.unpack_from(value)[3])
 
 
 def _put(
-    transaction: lmdb.Transaction, name: bytes, batch: int, bulk: int, held: bytes, added: bytes
+    transaction: lmdb.Transaction,
+    name: bytes,
+    batch: int,
+    bulk: int,
+    held: bytes | memoryview,
+    check: int,
+    added: bytes,
 ) -> None:
-    """Write a key's recent records: those that were held, and what a batch adds.
+    """Write a key's recent records: those that were held, of this checksum, and what a batch adds.
 
     What is held goes into the bulk where it is much; what is added never at once, since the batch
     may be repeated.
     """
-    if len(held) > max(_RECENT_BYTES, bulk * _RECENT_SHARE):
-        before = transaction.get(_bulk_of(name), b"")[_CHECK_BYTES:]
-        whole = b"".join([before, held])
-        transaction.put(_bulk_of(name), _checksum(whole) + whole)
-        held, bulk = b"", len(whole)
-    recent = b"".join([_HEAD.pack(0, batch, len(held), bulk)[_CHECK_BYTES:], held, added])
-    transaction.put(name, _checksum(recent) + recent)
+    if len(held) > _RECENT_BYTES and len(held) > bulk * _RECENT_SHARE:
+        before = transaction.get(_bulk_of(name), _CHECK.pack(0))
+        [check] = _CHECK.unpack_from(before)
+        whole = b"".join((_CHECK.pack(crc32(held, check)), before[_CHECK.size :], held))
+        transaction.put(_bulk_of(name), whole)
+        held, check, bulk = b"", 0, len(whole) - _CHECK.size
+    head = _HEAD.pack(0, batch, len(held), bulk, check, crc32(added, check))[_CHECK.size :]
+    transaction.put(name, b"".join((_CHECK.pack(crc32(head)), head, held, added)))
 
 
-def _checksum(value: bytes | memoryview) -> bytes:
-    return crc32(value).to_bytes(_CHECK_BYTES, "big")
+def _is_whole(name: bytes, value: memoryview) -> bool:
+    """Tell whether an entry is what was written; the store's own notes have no checksum."""
+    if name.startswith(b"\x00"):
+        return True
+    [check] = _CHECK.unpack_from(value)
+    if name == _bulk_of(name.rstrip(b"\x00")):
+        return bool(check == crc32(value[_CHECK.size :]))
+    _, _, before, _, check_before, check_all = _HEAD.unpack_from(value)
+    earlier, added = value[_HEAD.size :][:before], value[_HEAD.size + before :]
+    found = crc32(earlier)
+    return (check, check_before, check_all) == (
+        crc32(value[_CHECK.size : _HEAD.size]),
+        found,
+        crc32(added, found),
+    )
 
 
 # LMDB allows a process to open a store only once.

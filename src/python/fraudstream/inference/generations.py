@@ -18,7 +18,7 @@ from fraudstream.inference.store import State
 
 EMBEDDED = "embedded"
 #: What a state holds, and how. Raised with any change: an earlier one is built again.
-_FORM = 2
+_FORM = 3
 
 
 class Generations:
