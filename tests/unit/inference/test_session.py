@@ -1,8 +1,4 @@
-"""Spark's reader of Kafka is fetched where Spark has none; its sockets are nobody else's."""
-
-from pathlib import Path
-import stat
-from tempfile import TemporaryDirectory
+"""Spark's reader of Kafka is fetched where Spark has none, and only there."""
 
 import pytest
 
@@ -34,18 +30,3 @@ def test_a_connector_of_another_version_does_not_count(jars, tmp_path):
     _, module, _ = CONNECTOR.split(":")
     (jars / f"{module}-4.0.0.jar").touch()
     assert session._connector(tmp_path)
-
-
-def test_sockets_lie_where_nobody_else_can_reach_them():
-    # Not below pytest's own, whose names are long.
-    with TemporaryDirectory(dir="/tmp") as parent:
-        settings = session._sockets(Path(parent))
-        [folder] = Path(parent).iterdir()
-        assert settings["spark.python.unix.domain.socket.dir"] == str(folder)
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-
-
-def test_a_folder_with_too_long_a_name_has_no_sockets(tmp_path):
-    folder = tmp_path / ("n" * 100)
-    folder.mkdir()
-    assert session._sockets(folder) == {}

@@ -1,14 +1,10 @@
 """The Spark session, with what the stream needs of Spark's many settings."""
 
-import atexit
 from collections.abc import Mapping
 import os
 from pathlib import Path
 import re
-import shutil
 import signal
-import tempfile
-from uuid import UUID
 
 from py4j.protocol import Py4JJavaError  # pants: no-infer-dep (it comes with Spark)
 import pyspark
@@ -68,10 +64,6 @@ _FOR_WORKERS = {
     "spark.executorEnv.MALLOC_MMAP_THRESHOLD_": str(1024**3),
     "spark.executorEnv.MALLOC_TRIM_THRESHOLD_": str(1024**3),
 }
-
-# The longest path of a socket that Linux and macOS take, and what Spark names one.
-_LONGEST_SOCKET = 103
-_A_SOCKET = f".{UUID(int=0)}.sock"
 
 # On this machine, without a number of failures: Spark would let no task fail even once.
 _LOCAL = re.compile(r"local(?:\[([^,\]]+)\])?")
@@ -146,10 +138,8 @@ def session(
     os.environ["PYSPARK_PYTHON"] = python
     conf.setAll(list(sent.items()))
     where = dict(_ON_THIS_MACHINE if master.startswith("local") else _ON_A_CLUSTER)
-    if master.startswith("local"):
-        where |= _sockets(Path(tempfile.gettempdir()))
-        if spill is not None:
-            where["spark.local.dir"] = str(spill)
+    if spill is not None and master.startswith("local"):
+        where["spark.local.dir"] = str(spill)
     for name, value in (where | _FOR_WORKERS).items():
         conf.setIfMissing(name, value)
     interrupt = signal.getsignal(signal.SIGINT)
@@ -177,22 +167,6 @@ def forgiving(master: str) -> str:
     """
     found = _LOCAL.fullmatch(master)
     return f"local[{found[1] or 1},{_FAILURES}]" if found else master
-
-
-def _sockets(parent: Path) -> dict[str, str]:
-    """Return the settings by which Spark reaches its workers past the network.
-
-    That takes a fifth less of a processor for each byte. Spark asks for no secret there: so the
-    sockets lie in a folder that is for this user alone, and goes with this process.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="fraudstream-", dir=parent))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    if len(os.fsencode(folder / _A_SOCKET)) > _LONGEST_SOCKET:
-        return {}
-    return {
-        "spark.python.unix.domain.socket.enabled": "true",
-        "spark.python.unix.domain.socket.dir": str(folder),
-    }
 
 
 def _connector(cache: Path) -> dict[str, str]:
