@@ -343,7 +343,7 @@ def matrix_of(feature_set: FeatureSet, transactions: pa.Table) -> Float64:
 def of_kind(rows: pa.Table, kind: int) -> pa.Table:
     """Return the transactions, labels or rejected records among `HANDED_ON`."""
     is_one = pc.equal(rows["kind"], kind)
-    # Most often all are, and a copy of them is not for nothing.
+    # Most often all are, and a copy of them would cost something.
     return rows if pc.all(is_one).as_py() else rows.filter(is_one)
 
 
