@@ -53,6 +53,10 @@ class Traffic:
                 enable_auto_commit=False,
                 auto_offset_reset="error",
                 isolation_level="read_committed",
+                # To ask for each record as it comes would keep the broker busier than the stream
+                # does; a moment later is early enough to look at.
+                fetch_min_bytes=1_000_000,
+                fetch_wait_max_ms=250,
             )
         )
         self._consumer.assign(start)
