@@ -27,6 +27,7 @@ from fraudstream.kafka.reading import read
 from fraudstream.kafka.reading import spans
 from fraudstream.kafka.topics import Cluster
 from fraudstream.kafka.topics import Topics
+from fraudstream.stack.jars import FAST_COMPILER
 from fraudstream.stack.jars import spark_home
 from fraudstream.stack.kafka import KafkaBroker
 from fraudstream.stack.mlflow import MlflowServer
@@ -46,9 +47,6 @@ _BACKLOG_STALL_S = 300.0
 _DRAIN_STALL_S = 60.0
 _STEP_S = 3600.0
 _INFERENCE_STOP_S = 120.0
-# Java's second compiler makes better code of what has run for a while, and takes a core for that:
-# here, for most of the show.
-_FAST_COMPILER = "-XX:TieredStopAtLevel=1"
 
 
 @dataclass(frozen=True)
@@ -250,7 +248,7 @@ class Show:
             environment={
                 "SPARK_HOME": str(spark_home()),
                 "FRAUDSTREAM_CACHE": str(self._cache),
-                "JAVA_TOOL_OPTIONS": _FAST_COMPILER,
+                "JAVA_TOOL_OPTIONS": FAST_COMPILER,
             },
         )
         running.callback(inference.stop)

@@ -53,8 +53,8 @@ class Traffic:
                 enable_auto_commit=False,
                 auto_offset_reset="error",
                 isolation_level="read_committed",
-                # To ask for each record as it comes would keep the broker busier than the stream
-                # does; a moment later is early enough to look at.
+                # To ask for each record as it comes is work for the broker; a moment later is
+                # early enough to look at.
                 fetch_min_bytes=1_000_000,
                 fetch_wait_max_ms=250,
             )

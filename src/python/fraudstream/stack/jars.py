@@ -34,6 +34,11 @@ def spark_home() -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
+#: Leaves out Java's second compiler. It makes better code of what has run for a while, and competes
+#: for the processors for minutes: too long for what is started to be shown, or to be tested.
+FAST_COMPILER = "-XX:TieredStopAtLevel=1"
+
+
 def java() -> str:
     """Return the Java launcher: that of ``JAVA_HOME`` if set, else the one on ``PATH``.
 

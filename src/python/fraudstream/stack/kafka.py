@@ -8,6 +8,7 @@ import uuid
 from fraudstream.kafka.options import read_properties
 from fraudstream.kafka.topics import BrokerUnreachable
 from fraudstream.kafka.topics import Cluster
+from fraudstream.stack.jars import FAST_COMPILER
 from fraudstream.stack.jars import java
 from fraudstream.stack.jars import resolve_jars
 from fraudstream.stack.kafka_secrets import ADMIN
@@ -98,9 +99,8 @@ logger.authorizer.level=info
 
 # Half a gigabyte of heap is ample for one demo's partitions; the records themselves live in the
 # page cache. With a heap of that size the serial collector pauses no longer than G1 and starts on
-# an eighth less processor time. Java's second compiler takes half a core for most of the first
-# minutes, which is as long as most of these brokers live.
-_JVM = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+# an eighth less processor time.
+_JVM = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", FAST_COMPILER]
 
 
 class KafkaBroker(Process):
