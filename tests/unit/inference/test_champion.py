@@ -17,6 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from fraudstream.features.sets import DEFAULT
+from fraudstream.inference.champion import ChampionGone
 from fraudstream.inference.champion import Models
 from fraudstream.inference.champion import NoChampion
 from fraudstream.inference.champion import await_first
@@ -411,8 +412,15 @@ def test_a_repeat_fails_where_the_registry_has_another_model_under_its_version(
     shutil.rmtree(bundle)
     shutil.rmtree(shelf.folder / "1")
     shelf.add("1", seed=1)
-    with pytest.raises(BundleRefused, match="digest"):
+    with pytest.raises(ChampionGone, match=r"batch 0 .* version 1 .* check of its digest"):
         started().for_batch(0, 2)
+
+
+def test_a_batch_that_was_begun_with_other_features_says_what_to_do(shelf, serving, told, tmp_path):
+    serving.for_batch(0, 2)
+    restarted = Models(shelf, Kept(tmp_path / "kept", replace(TINY, most_events=9)), told)
+    with pytest.raises(ChampionGone, match=r"check of its feature set now: run the fraudstream"):
+        restarted.for_batch(0, 2)
 
 
 def test_what_served_is_not_known_where_the_note_of_it_is_damaged(serving, started, tmp_path):

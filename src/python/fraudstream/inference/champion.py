@@ -41,6 +41,10 @@ class NoChampion(LookupError):
     """There is no model to serve: none in the registry, and none kept on this machine."""
 
 
+class ChampionGone(ValueError):
+    """A batch was begun with a champion that cannot be had any more."""
+
+
 class Witness(Protocol):
     """Is told what becomes of models."""
 
@@ -123,7 +127,7 @@ class Models:
         ------
         NoChampion
             If there is none to serve.
-        BundleRefused
+        ChampionGone
             If the batch was begun with a champion that does not pass its checks any more, and nor
             does the registry's copy.
         RegistryUnreachable
@@ -138,7 +142,15 @@ class Models:
                 if CHAMPION not in used:
                     raise self._no_champion()
                 noted = self._kept.remember(batch, {"models": used, "shards": shards})
-            return self._pinned(noted)
+            try:
+                return self._pinned(noted)
+            except BundleRefused as error:
+                raise ChampionGone(
+                    f"batch {batch} was begun with version {noted['models'][CHAMPION][0]} of the "
+                    f"model, which fails the check of its {error.check} now: run the fraudstream "
+                    "that began it once more, and stop it with Ctrl-C or SIGTERM; or give another "
+                    "--checkpoint, with which all is scored again"
+                ) from error
 
     def saw(self, rows: Float64) -> None:
         """Take note of the features of some of the latest traffic, shape (n, features)."""
