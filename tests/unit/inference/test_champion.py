@@ -12,6 +12,8 @@ import tempfile
 import threading
 import time
 
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import RegisteredModel
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
@@ -75,13 +77,13 @@ class Shelf(Registry):
         self.aliases[alias] = version
         return folder
 
-    def bearing(self, alias: str) -> Registered | None:
+    def aliased(self) -> dict[str, Registered]:
         if not self.reachable:
             raise RegistryUnreachable("no MLflow server answers")
-        version = self.aliases.get(alias)
-        if version is None:
-            return None
-        return Registered(version, f"{self.name}-{version}", 1_000, self.digests[version])
+        return {
+            alias: Registered(version, f"{self.name}-{version}", 1_000, self.digests[version])
+            for alias, version in self.aliases.items()
+        }
 
     def fetch(self, version: str, folder: Path) -> Path:
         if not self.reachable:
@@ -514,22 +516,59 @@ def test_no_server_at_the_address_is_told_as_such(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     registry = Registry("http://127.0.0.1:9", "fraud-detector")
     with pytest.raises(RegistryUnreachable, match="no MLflow server answers at"):
-        registry.bearing("champion")
+        registry.aliased()
     with pytest.raises(RegistryUnreachable, match="could not be downloaded"):
         registry.fetch("1", tmp_path)
 
 
+class Counted(Registry):
+    """A registry over a server in memory, of which each question is counted."""
+
+    def __init__(self) -> None:
+        super().__init__("http://counted", "tiny-detector")
+        vars(self).update(model=RegisteredModel("tiny-detector", 1, 2), asked=Counter())
+
+    model: RegisteredModel
+    asked: Counter[str]
+
+    def _client(self):
+        return self
+
+    def get_registered_model(self, name):
+        self.asked["model"] += 1
+        return self.model
+
+    def get_model_version(self, name, number):
+        self.asked[number] += 1
+        return ModelVersion(name, number, 1_000, run_id=f"run-{self.asked[number]}")
+
+
+def test_a_version_is_asked_for_once_until_something_is_registered():
+    registry = Counted()
+    assert registry.aliased() == {}
+    registry.model._aliases = {"champion": "1", "challenger": "2"}
+    first = registry.aliased()
+    assert registry.aliased() == first
+    assert {alias: each.version for alias, each in first.items()} == registry.model._aliases
+    assert registry.asked == {"model": 3, "1": 1, "2": 1}
+    registry.model._aliases = {"champion": "2"}
+    assert registry.aliased() == {"champion": first["challenger"]}
+    # It was put back as it had been, and has another version 2 since.
+    registry.model._last_updated_timestamp = 3
+    assert registry.aliased()["champion"].run == "run-2"
+
+
 def test_a_watch_sees_a_new_champion_beside_the_batches_whatever_went_wrong_before(shelf, serving):
     looks = []
-    bearing = shelf.bearing
+    aliased = shelf.aliased
 
-    def faulty(alias):
-        looks.append(alias)
+    def faulty():
+        looks.append(None)
         if len(looks) == 1:
             raise RuntimeError("a defect")
-        return bearing(alias)
+        return aliased()
 
-    shelf.set(bearing=faulty)
+    shelf.set(aliased=faulty)
     shelf.add("2", seed=1)
     deadline = time.monotonic() + _DEADLINE_S
     with capture_logs() as lines, watched(serving, every_s=0.01):
@@ -538,17 +577,37 @@ def test_a_watch_sees_a_new_champion_beside_the_batches_whatever_went_wrong_befo
     assert lines[0]["event"] == "look for models failed"
 
 
+@pytest.mark.parametrize("scored", [True, False])
+def test_the_first_look_comes_after_the_first_scores_or_when_none_come(
+    scored, shelf, serving, started
+):
+    restarted = started()
+    asked = threading.Event()
+
+    def look():
+        asked.set()
+        return {}
+
+    shelf.set(aliased=look)
+    with watched(restarted, every_s=0.01, first_s=_DEADLINE_S if scored else 0.3):
+        assert not asked.wait(0.1)
+        if scored:
+            restarted.saw(TRAFFIC[:1])
+        assert asked.wait(_DEADLINE_S / 2)
+
+
 @pytest.fixture
 def slow_look(serving, shelf):
     """A registry that waits: events of having been asked, of what it waits for, and of its end."""
     asked, answer, over = (threading.Event() for _ in range(3))
 
-    def look(alias):
+    def look():
         asked.set()
         answer.wait(_DEADLINE_S)
         over.set()
+        return {}
 
-    shelf.set(bearing=look)
+    shelf.set(aliased=look)
     return asked, answer, over
 
 

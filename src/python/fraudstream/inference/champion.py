@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import tempfile
 import threading
+import time
 from typing import Any
 from typing import NamedTuple
 from typing import Protocol
@@ -156,6 +157,11 @@ class Models:
         """Take note of the features of some of the latest traffic, shape (n, features)."""
         self._recent.add(rows)
 
+    @property
+    def have_scored(self) -> bool:
+        """Whether they have scored anything since the start."""
+        return len(self._recent.rows) > 0
+
     def files(self, bundle: Bundle) -> dict[str, bytes]:
         """Return the files of a kept bundle, for workers on other machines."""
         return self._kept.files(bundle)
@@ -175,7 +181,7 @@ class Models:
             If there is none on this machine, and that of the registry is unfit.
         """
         if CHAMPION not in self._chosen:
-            self._look(CHAMPION)
+            self._look(CHAMPION, self._registry.aliased())
         champion = self._bundle_of(CHAMPION)
         if champion is None:
             raise self._no_champion()
@@ -187,8 +193,9 @@ class Models:
         Whatever is wrong with the registry or with what it holds is logged, and changes nothing.
         """
         try:
+            aliased = self._registry.aliased()
             for role in (CHAMPION, CHALLENGER):
-                self._look(role)
+                self._look(role, aliased)
         except RegistryUnreachable as error:
             if self._is_reachable:
                 log.warning("registry unreachable", why=str(error))
@@ -202,8 +209,8 @@ class Models:
             at_work = [*self._chosen.values(), *self._waiting.values()]
             self._kept.forget_all_but(name_of(each.bundle) for each in at_work)
 
-    def _look(self, role: str) -> None:
-        found = self._registry.bearing(role)
+    def _look(self, role: str, aliased: Mapping[str, Registered]) -> None:
+        found = aliased.get(role)
         if role == CHALLENGER and (found is None or self._is_chosen(CHAMPION, found)):
             # Two of one model would tell nothing.
             self._choose(role, None)
@@ -356,7 +363,9 @@ class Models:
 
 
 @contextmanager
-def watched(models: Models, every_s: float = 5.0, patience_s: float = 30.0) -> Iterator[None]:
+def watched(
+    models: Models, every_s: float = 5.0, first_s: float = 60.0, patience_s: float = 30.0
+) -> Iterator[None]:
     """Look for new models while the block runs, beside it: a registry may take its time.
 
     Parameters
@@ -365,17 +374,23 @@ def watched(models: Models, every_s: float = 5.0, patience_s: float = 30.0) -> I
         Is told to look.
     every_s
         How many seconds to wait between two looks.
+    first_s
+        The first look comes after the first scores, or after so many seconds. MLflow's client
+        keeps a processor busy for seconds when it is imported, and a stream that was started again
+        has a backlog.
     patience_s
         For so long the look at hand is waited for at the end: a process that ends while a thread
         of its own is at work in a library may not come to its end. A registry answers before, or
         is given up.
     """
     stop = threading.Event()
+    first = time.monotonic() + first_s
 
     def watch() -> None:
         while not stop.is_set():
             try:
-                models.look()
+                if models.have_scored or time.monotonic() > first:
+                    models.look()
             except Exception:
                 # Whatever it is, it is told with its trace and the stream serves on. Were this
                 # thread to end, no champion would ever be taken up again, and nobody would notice.

@@ -5,6 +5,7 @@ a model that it has kept begins meanwhile.
 """
 
 from dataclasses import dataclass
+from dataclasses import field
 from pathlib import Path
 import tempfile
 from typing import TYPE_CHECKING
@@ -58,9 +59,15 @@ class Registry:
 
     tracking_uri: str
     model_name: str
+    _seen: dict[tuple[tuple[int, int], str], Registered] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
-    def bearing(self, alias: str) -> Registered | None:
-        """Return the version that bears an alias, or ``None`` if none does.
+    def aliased(self) -> dict[str, Registered]:
+        """Return the versions that bear an alias, by alias.
+
+        It asks for the model, and for each version that is new since the last time. MLflow hashes
+        a password several times to answer one question: that is most of its work.
 
         Raises
         ------
@@ -69,20 +76,24 @@ class Registry:
         """
         from mlflow.exceptions import MlflowException
 
+        client = self._client()
         try:
-            found = self._client().get_model_version_by_alias(self.model_name, alias)
+            model = client.get_registered_model(self.model_name)
+            # By its times as well: another registry, or this one put back, may count alike.
+            times = (model.creation_timestamp, model.last_updated_timestamp)
+            found = {
+                version: self._seen.get((times, version)) or self._registered(client, version)
+                for version in map(str, model.aliases.values())
+            }
         except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
             if error.error_code == "UNAUTHENTICATED":
                 raise RegistryUnreachable(f"{self.tracking_uri} {WHO_ARE_YOU}") from error
             raise RegistryUnreachable(self._unreachable()) from error
-        return Registered(
-            str(found.version),
-            found.run_id or "",
-            found.creation_timestamp,
-            found.tags.get("digest"),
-        )
+        self._seen.clear()
+        self._seen.update({(times, version): each for version, each in found.items()})
+        return {alias: found[str(version)] for alias, version in model.aliases.items()}
 
     def fetch(self, version: str, folder: Path) -> Path:
         """Download the bundle of `version` below `folder` and return where it lies.
@@ -115,6 +126,12 @@ class Registry:
         with tempfile.TemporaryDirectory(prefix="fraudstream-") as folder:
             found = load_bundle(self.fetch(version, Path(folder)), version=version)
         return found if found.digest == digest else None
+
+    def _registered(self, client: "MlflowClient", version: str) -> Registered:
+        found = client.get_model_version(self.model_name, version)
+        return Registered(
+            version, found.run_id or "", found.creation_timestamp, found.tags.get("digest")
+        )
 
     def _client(self) -> "MlflowClient":
         from mlflow import MlflowClient
