@@ -47,7 +47,7 @@ def traffic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
 class Shelf(Registry):
     """A registry of one model, which lies in a folder."""
 
-    def aliased(self) -> dict[str, Registered]:
+    def bearing(self, *aliases: str) -> dict[str, Registered]:
         return {"champion": Registered("1", "run", 0, None)}
 
     def fetch(self, version: str, folder: Path) -> Path:

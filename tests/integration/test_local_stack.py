@@ -273,7 +273,7 @@ def test_our_apps_say_whom_mlflow_does_not_know(running: LocalStack, tmp_path: P
         with pytest.raises(RegistryRefused, match="give them with --tracking-credentials"):
             Registry(uri, _MODEL).check()
         with pytest.raises(RegistryUnreachable, match="give them with --tracking-credentials"):
-            RegistryOfChampions(uri, _MODEL).aliased()
+            RegistryOfChampions(uri, _MODEL).bearing("champion")
 
 
 def test_a_user_of_mlflow_changes_only_what_is_its_own(running: LocalStack) -> None:

@@ -77,12 +77,13 @@ class Shelf(Registry):
         self.aliases[alias] = version
         return folder
 
-    def aliased(self) -> dict[str, Registered]:
+    def bearing(self, *aliases: str) -> dict[str, Registered]:
         if not self.reachable:
             raise RegistryUnreachable("no MLflow server answers")
         return {
             alias: Registered(version, f"{self.name}-{version}", 1_000, self.digests[version])
             for alias, version in self.aliases.items()
+            if alias in aliases
         }
 
     def fetch(self, version: str, folder: Path) -> Path:
@@ -516,7 +517,7 @@ def test_no_server_at_the_address_is_told_as_such(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     registry = Registry("http://127.0.0.1:9", "fraud-detector")
     with pytest.raises(RegistryUnreachable, match="no MLflow server answers at"):
-        registry.aliased()
+        registry.bearing("champion")
     with pytest.raises(RegistryUnreachable, match="could not be downloaded"):
         registry.fetch("1", tmp_path)
 
@@ -544,31 +545,34 @@ class Counted(Registry):
 
 
 def test_a_version_is_asked_for_once_until_something_is_registered():
-    registry = Counted()
-    assert registry.aliased() == {}
-    registry.model._aliases = {"champion": "1", "challenger": "2"}
-    first = registry.aliased()
-    assert registry.aliased() == first
-    assert {alias: each.version for alias, each in first.items()} == registry.model._aliases
+    registry, roles = Counted(), ("champion", "challenger")
+    assert registry.bearing(*roles) == {}
+    registry.model._aliases = {"champion": "1", "challenger": "2", "of somebody else": "3"}
+    first = registry.bearing(*roles)
+    assert registry.bearing(*roles) == first
+    assert {alias: each.version for alias, each in first.items()} == {
+        "champion": "1",
+        "challenger": "2",
+    }
     assert registry.asked == {"model": 3, "1": 1, "2": 1}
     registry.model._aliases = {"champion": "2"}
-    assert registry.aliased() == {"champion": first["challenger"]}
+    assert registry.bearing(*roles) == {"champion": first["challenger"]}
     # It was put back as it had been, and has another version 2 since.
     registry.model._last_updated_timestamp = 3
-    assert registry.aliased()["champion"].run == "run-2"
+    assert registry.bearing(*roles)["champion"].run == "run-2"
 
 
 def test_a_watch_sees_a_new_champion_beside_the_batches_whatever_went_wrong_before(shelf, serving):
     looks = []
-    aliased = shelf.aliased
+    bearing = shelf.bearing
 
-    def faulty():
-        looks.append(None)
+    def faulty(*aliases):
+        looks.append(aliases)
         if len(looks) == 1:
             raise RuntimeError("a defect")
-        return aliased()
+        return bearing(*aliases)
 
-    shelf.set(aliased=faulty)
+    shelf.set(bearing=faulty)
     shelf.add("2", seed=1)
     deadline = time.monotonic() + _DEADLINE_S
     with capture_logs() as lines, watched(serving, every_s=0.01):
@@ -584,11 +588,11 @@ def test_the_first_look_comes_after_the_first_scores_or_when_none_come(
     restarted = started()
     asked = threading.Event()
 
-    def look():
+    def look(*aliases):
         asked.set()
         return {}
 
-    shelf.set(aliased=look)
+    shelf.set(bearing=look)
     with watched(restarted, every_s=0.01, first_s=_DEADLINE_S if scored else 0.3):
         assert not asked.wait(0.1)
         if scored:
@@ -601,13 +605,13 @@ def slow_look(serving, shelf):
     """A registry that waits: events of having been asked, of what it waits for, and of its end."""
     asked, answer, over = (threading.Event() for _ in range(3))
 
-    def look():
+    def look(*aliases):
         asked.set()
         answer.wait(_DEADLINE_S)
         over.set()
         return {}
 
-    shelf.set(aliased=look)
+    shelf.set(bearing=look)
     return asked, answer, over
 
 
@@ -635,7 +639,7 @@ def test_the_look_at_hand_is_over_when_the_watch_is(slow_look, serving):
 def test_a_stream_that_waits_for_its_first_model_gets_it_when_it_comes(shelf, started):
     looks = []
 
-    def look():
+    def look(*aliases):
         looks.append(shelf.aliases.get("champion"))
         shelf.set(reachable=len(looks) > 1)
         if len(looks) == 3:
@@ -652,7 +656,7 @@ def test_a_stream_that_waits_for_its_first_model_passes_over_one_that_is_refused
     (shelf.folder / "1" / "manifest.json").write_text("{}")
     looks = []
 
-    def look():
+    def look(*aliases):
         looks.append(shelf.aliases["champion"])
         if len(looks) == 3:
             shelf.add("2")

@@ -181,7 +181,7 @@ class Models:
             If there is none on this machine, and that of the registry is unfit.
         """
         if CHAMPION not in self._chosen:
-            self._look(CHAMPION, self._registry.aliased())
+            self._look(CHAMPION, self._registry.bearing(CHAMPION))
         champion = self._bundle_of(CHAMPION)
         if champion is None:
             raise self._no_champion()
@@ -193,9 +193,9 @@ class Models:
         Whatever is wrong with the registry or with what it holds is logged, and changes nothing.
         """
         try:
-            aliased = self._registry.aliased()
+            registered = self._registry.bearing(CHAMPION, CHALLENGER)
             for role in (CHAMPION, CHALLENGER):
-                self._look(role, aliased)
+                self._look(role, registered)
         except RegistryUnreachable as error:
             if self._is_reachable:
                 log.warning("registry unreachable", why=str(error))
@@ -209,8 +209,8 @@ class Models:
             at_work = [*self._chosen.values(), *self._waiting.values()]
             self._kept.forget_all_but(name_of(each.bundle) for each in at_work)
 
-    def _look(self, role: str, aliased: Mapping[str, Registered]) -> None:
-        found = aliased.get(role)
+    def _look(self, role: str, registered: Mapping[str, Registered]) -> None:
+        found = registered.get(role)
         if role == CHALLENGER and (found is None or self._is_chosen(CHAMPION, found)):
             # Two of one model would tell nothing.
             self._choose(role, None)

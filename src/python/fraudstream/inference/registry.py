@@ -63,8 +63,8 @@ class Registry:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def aliased(self) -> dict[str, Registered]:
-        """Return the versions that bear an alias, by alias.
+    def bearing(self, *aliases: str) -> dict[str, Registered]:
+        """Return the versions that bear aliases, by alias; nothing of one that none bears.
 
         It asks for the model, and for each version that is new since the last time. MLflow hashes
         a password several times to answer one question: that is most of its work.
@@ -81,19 +81,21 @@ class Registry:
             model = client.get_registered_model(self.model_name)
             # By its times as well: another registry, or this one put back, may count alike.
             times = (model.creation_timestamp, model.last_updated_timestamp)
+            borne = {each: str(model.aliases[each]) for each in aliases if each in model.aliases}
             found = {
                 version: self._seen.get((times, version)) or self._registered(client, version)
-                for version in map(str, model.aliases.values())
+                for version in borne.values()
             }
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            # It has no such model, or could not have one of such a name.
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return {}
             if error.error_code == "UNAUTHENTICATED":
                 raise RegistryUnreachable(f"{self.tracking_uri} {WHO_ARE_YOU}") from error
             raise RegistryUnreachable(self._unreachable()) from error
         self._seen.clear()
         self._seen.update({(times, version): each for version, each in found.items()})
-        return {alias: found[str(version)] for alias, version in model.aliases.items()}
+        return {alias: found[version] for alias, version in borne.items()}
 
     def fetch(self, version: str, folder: Path) -> Path:
         """Download the bundle of `version` below `folder` and return where it lies.
