@@ -289,6 +289,13 @@ def test_a_state_has_no_flaw_while_it_is_not_behind_what_is_done(make: Make) -> 
     assert transactions(found.open("cards-0", 2), {1: "one"}) == [5, 6]
 
 
+def test_a_state_that_is_looked_through_gives_signs(state: State) -> None:
+    write(state, 0, 5)
+    signs: list[str] = []
+    assert state.flaw(0, lambda: signs.append("a sign")) is None
+    assert signs
+
+
 def test_a_batch_begins_only_when_the_one_before_is_done(state: State) -> None:
     write(state, 0, 5)
     state.begin(0)

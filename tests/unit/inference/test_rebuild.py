@@ -109,6 +109,13 @@ def test_whole_state_is_taken_as_it_is(settings, generations):
     assert with_state(settings, generations, silent).state == begun.state
 
 
+def test_a_stream_that_looks_through_its_state_is_seen_to_live(settings, generations):
+    with_state(settings, generations, silent)
+    assert not settings.alive.exists()
+    with_state(settings, generations, silent)
+    assert settings.alive.exists()
+
+
 @pytest.mark.usefixtures("empty_topics")
 def test_state_that_is_behind_is_built_again_and_what_was_there_is_removed(
     settings, generations, tmp_path

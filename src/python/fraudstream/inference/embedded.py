@@ -330,7 +330,7 @@ class EmbeddedState:
             )
         return _open(self.folder, name)
 
-    def flaw(self, batch: int) -> str | None:
+    def flaw(self, batch: int, sign: Callable[[], None] = lambda: None) -> str | None:
         """See `State.flaw`."""
         last = self._last_mark()
         if last is None:
@@ -344,7 +344,7 @@ class EmbeddedState:
             return "the machine was restarted, and what was not on its disk is lost"
         if reached < batch:
             return f"it ends with batch {reached}, and batch {batch} is done"
-        return _flaw_of(self.folder, stores)
+        return _flaw_of(self.folder, stores, sign)
 
     def begin(self, batch: int) -> str:
         """See `State.begin`; a settled state is marked as in use."""
@@ -439,7 +439,7 @@ def close_all() -> None:
         _opened.popitem()[1].close()
 
 
-def _flaw_of(folder: Path, stores: Mapping[str, int]) -> str | None:
+def _flaw_of(folder: Path, stores: Mapping[str, int], sign: Callable[[], None]) -> str | None:
     """Read all stores, and tell what is wrong with them.
 
     A process of its own does so: a file that was cut or overwritten can be the end of its reader,
@@ -457,6 +457,7 @@ def _flaw_of(folder: Path, stores: Mapping[str, int]) -> str | None:
             if not ours.poll(_SILENCE_S):
                 return f"{folder} is held: is a process that works with it frozen?"
             told = ours.recv()
+            sign()
     except EOFError:
         return f"{folder} is damaged: who reads it is ended"
     finally:

@@ -102,7 +102,7 @@ def with_state(settings: Settings, generations: Generations, progress: Progress)
     generations.require_fit()
     so_far = done(settings.progress)
     state = generations.current()
-    flaw = state if isinstance(state, str) else state.flaw(so_far.batch)
+    flaw = state if isinstance(state, str) else state.flaw(so_far.batch, settings.alive.touch)
     if flaw is None and not isinstance(state, str):
         return replace(settings, state=state)
     if so_far.batch >= 0:

@@ -5,6 +5,7 @@ which is written last: a state that has its mark is whole. Nothing is read from 
 is behind, since scores of too little history would be written for good.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -341,7 +342,7 @@ class SharedState:
         """See `State.open`. That the state is there is seen when it is read."""
         return RedisStore(self.server, self._prefix, name, batch)
 
-    def flaw(self, batch: int) -> str | None:
+    def flaw(self, batch: int, sign: Callable[[], None] = lambda: None) -> str | None:
         """See `State.flaw`."""
         client = _client(self.server)
         with self.server.told():
@@ -355,6 +356,7 @@ class SharedState:
                     "last writes"
                 )
             for store, number in mark.items():
+                sign()
                 last = client.hget(store.decode(), _BATCH)
                 # Without a number where it was gone when the mark was set.
                 if not number or last is None or int(last) < int(number):

@@ -185,8 +185,11 @@ class State(Protocol):
         """
         ...
 
-    def flaw(self, batch: int) -> str | None:
-        """Tell why a stream cannot go on from here that has done `batch`; ``None`` if it can."""
+    def flaw(self, batch: int, sign: Callable[[], None] = lambda: None) -> str | None:
+        """Tell why a stream cannot go on from here that has done `batch`; ``None`` if it can.
+
+        To look through much takes long: `sign` is called again and again meanwhile.
+        """
         ...
 
     def begin(self, batch: int) -> str:
