@@ -7,6 +7,7 @@ import pytest
 
 from fraudstream.inference.durable import drop_unsettled
 from fraudstream.inference.durable import settle_batch
+from fraudstream.inference.durable import write_once
 from fraudstream.inference.durable import write_whole
 
 
@@ -68,8 +69,17 @@ def test_a_document_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, synced: list[str]
 ) -> None:
     write_whole(tmp_path / "serving.json", {"a": 1})
-    assert synced == ["serving.new", tmp_path.name]
+    scratch, folder = synced
+    assert (scratch.startswith("serving."), folder) == (True, tmp_path.name)
     assert (tmp_path / "serving.json").read_text() == '{"a":1}'
+    assert [file.name for file in tmp_path.iterdir()] == ["serving.json"]
+
+
+def test_of_those_who_write_a_document_once_the_first_one_does(tmp_path: Path) -> None:
+    assert write_once(tmp_path / "owner.json", {"a": 1})
+    assert not write_once(tmp_path / "owner.json", {"a": 2})
+    assert (tmp_path / "owner.json").read_text() == '{"a":1}'
+    assert [file.name for file in tmp_path.iterdir()] == ["owner.json"]
 
 
 @pytest.mark.parametrize("content", ["", "\0\0\0"])

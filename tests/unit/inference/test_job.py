@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from fraudstream.features.sets import DEFAULT
 from fraudstream.inference import job
+from fraudstream.inference.durable import write_once
 from fraudstream.inference.embedded import EmbeddedState
 from fraudstream.inference.job import Batches
 from fraudstream.inference.job import ForeignState
@@ -95,6 +96,20 @@ def test_state_without_an_owner_is_refused(tmp_path):
 def test_topics_of_results_may_change(tmp_path):
     claim(tmp_path, Topics())
     claim(tmp_path, Topics(scores="elsewhere"))
+
+
+def test_of_two_that_begin_at_once_both_have_one_name(tmp_path, monkeypatch):
+    names = []
+
+    def late(file, document):
+        monkeypatch.undo()
+        names.append(claim(tmp_path, Topics()))
+        (tmp_path / "state").mkdir()
+        write_once(file, document)
+
+    monkeypatch.setattr(job, "write_once", late)
+    names.append(claim(tmp_path, Topics()))
+    assert names == [names[0]] * 2
 
 
 def test_a_stream_keeps_its_name(tmp_path):

@@ -4,8 +4,11 @@ Kafka may be elsewhere: what a batch has written to it stays when this machine l
 what the batch is has to be on this machine's disk before.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 import os
 from pathlib import Path
+from uuid import uuid4
 
 import orjson
 import structlog
@@ -25,11 +28,36 @@ def sync(*paths: Path) -> None:
 
 def write_whole(file: Path, document: object) -> None:
     """Write a JSON document: whatever ends us leaves the old one or the new one, never half."""
-    scratch = file.with_suffix(".new")
-    scratch.write_bytes(orjson.dumps(document))
-    sync(scratch)
-    scratch.replace(file)
+    with _on_disk(file, document) as scratch:
+        scratch.replace(file)
     sync(file.parent)
+
+
+def write_once(file: Path, document: object) -> bool:
+    """Write a JSON document where there is none, and tell whether there was none.
+
+    Of those who try at the same time, one does.
+    """
+    with _on_disk(file, document) as scratch:
+        try:
+            os.link(scratch, file)
+            was_none = True
+        except FileExistsError:
+            was_none = False
+    sync(file.parent)
+    return was_none
+
+
+@contextmanager
+def _on_disk(file: Path, document: object) -> Iterator[Path]:
+    """Have a document on the disk for the block, under a name that nobody else gives."""
+    scratch = file.with_suffix(f".{uuid4().hex[:8]}.new")
+    try:
+        scratch.write_bytes(orjson.dumps(document))
+        sync(scratch)
+        yield scratch
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def settle_batch(progress: Path, batch: int) -> None:

@@ -19,7 +19,7 @@ import structlog
 from fraudstream.inference.champion import Models
 from fraudstream.inference.champion import Pin
 from fraudstream.inference.durable import settle_batch
-from fraudstream.inference.durable import write_whole
+from fraudstream.inference.durable import write_once
 from fraudstream.inference.exchange import BLOCKS
 from fraudstream.inference.exchange import received
 from fraudstream.inference.exchange import sent
@@ -251,13 +251,15 @@ def claim(checkpoint: Path, topics: Topics) -> str:
     }
     owner = checkpoint / "owner.json"
     checkpoint.mkdir(parents=True, exist_ok=True)
+    # Looked for in this order: another driver may begin at this moment.
+    is_used = (checkpoint / "state").exists() or (checkpoint / "progress").exists()
     if not owner.exists():
-        if (checkpoint / "state").exists() or (checkpoint / "progress").exists():
+        if is_used:
             raise ForeignState(
                 f"{checkpoint} holds state and has no {owner.name}, by which it would tell whose: "
                 "give another --checkpoint; the new one is built from the topic"
             )
-        write_whole(owner, {**ours, "stream": uuid4().hex[:12]})
+        write_once(owner, {**ours, "stream": uuid4().hex[:12]})
     theirs = orjson.loads(owner.read_bytes())
     for name, value in ours.items():
         if theirs.get(name) != value:

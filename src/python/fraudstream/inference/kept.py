@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from collections.abc import Mapping
-import os
 from pathlib import Path
 import shutil
 from typing import Any
@@ -11,7 +10,7 @@ import orjson
 import structlog
 
 from fraudstream.features.definitions import FeatureSet
-from fraudstream.inference.durable import sync
+from fraudstream.inference.durable import write_once
 from fraudstream.inference.durable import write_whole
 from fraudstream.model.bundle import Bundle
 from fraudstream.model.bundle import BundleRefused
@@ -98,16 +97,8 @@ class Kept:
         not change it. A batch of long ago is forgotten.
         """
         file = self._batches / f"{batch}.json"
-        scratch = file.with_suffix(f".{os.getpid()}")
-        scratch.write_bytes(orjson.dumps(document))
-        sync(scratch)
-        try:
-            os.link(scratch, file)
-        except FileExistsError:
+        if not write_once(file, document):
             log.warning("batch was begun by another driver", batch=batch)
-        finally:
-            scratch.unlink()
-        sync(self._batches)
         (self._batches / f"{batch - _BATCHES_REMEMBERED}.json").unlink(missing_ok=True)
         noted: dict[str, Any] = orjson.loads(file.read_bytes())
         return noted
