@@ -211,8 +211,8 @@ def test_the_stream_writes_in_transactions_and_marks_how_far_it_has_come(secured
     rows = pa.record_batch([[TOPICS.scores], [b"card"], [b"scored"]], schema=OUTGOING)
     cluster = secured.broker.cluster("inference")
     for is_new in (True, False):
-        shard = Sink(cluster, "secured", TOPICS.transactions).open(0)
-        assert shard.write(0, [rows]) == is_new
+        shard = Sink(cluster, "secured", TOPICS.transactions).open(0, 0)
+        assert shard.write([rows]) == is_new
     reader = secured.broker.cluster("trainer")
     parts = read(reader, TOPICS.scores, spans(reader, TOPICS.scores))
     assert [value for part in parts for value in part.values].count(b"scored") == 1

@@ -7,6 +7,7 @@ import pytest
 
 from fraudstream.inference import sink
 from fraudstream.inference.sink import next_batch
+from fraudstream.inference.sink import told_at_once
 
 PLACE = TopicPartition("scores", 0)
 
@@ -47,3 +48,13 @@ def test_a_coordinator_that_moves_for_ever_is_not_waited_for(monkeypatch):
 def test_any_other_failure_is_not_waited_for():
     with pytest.raises(KafkaException):
         next_batch(Group(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)), PLACE)
+
+
+def test_a_mark_is_told_at_once_where_nothing_has_to_be_waited_for():
+    assert told_at_once(Group(8), PLACE) == 8
+    assert told_at_once(Group(-1001), PLACE) == 0
+
+
+@pytest.mark.parametrize("code", [KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TIMED_OUT])
+def test_a_mark_that_has_to_be_waited_for_is_not_told_at_once(code):
+    assert told_at_once(Group(KafkaError(code), 8), PLACE) == 0

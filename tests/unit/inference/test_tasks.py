@@ -372,14 +372,14 @@ class Paper:
         self.there = set(there)
         self.rows = {}
 
-    def open(self, shard):
-        self.shard = shard
+    def open(self, shard, batch):
+        self.place = (shard, batch)
         return self
 
-    def write(self, batch, rows):
-        if (self.shard, batch) in self.there:
+    def write(self, rows):
+        if self.place in self.there:
             return False
-        self.rows[self.shard, batch] = [row for some in rows for row in some.to_pylist()]
+        self.rows[self.place] = [row for some in rows for row in some.to_pylist()]
         return True
 
 
@@ -422,7 +422,7 @@ def test_where_nothing_comes_out_nothing_is_written():
 
 def test_a_sink_out_of_reach_fails_the_task():
     class Far(Paper):
-        def open(self, shard):
+        def open(self, shard, batch):
             raise NotWritten("no broker")
 
     with pytest.raises(NotWritten, match="no broker"):

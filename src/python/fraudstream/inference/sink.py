@@ -1,9 +1,11 @@
 """Results to Kafka: each shard of a batch in one transaction, with a mark that it is there.
 
 A shard is what one task of the last step scores. Its results and its mark, the number of the
-batch, become visible together or not at all. Whoever opens a shard first fences all who opened it
-before, then looks at the mark: so a batch that is repeated, by a task that Spark starts
-again or by a driver that was killed and restarted, is in the topics once.
+batch, become visible together or not at all. Whoever opens a shard fences all who opened it
+before, and then looks at the mark: so a batch that is repeated, by a task that Spark starts
+again or by a driver that was killed and restarted, is in the topics once. Where the mark says
+before that the batch is there, nobody is fenced: who comes late, from a driver that was given up,
+does not stop the one that took its place.
 
 The mark is the offset that the shard's consumer group has committed. **Kafka forgets it** when
 nothing was written for ``offsets.retention.minutes`` (a week by default): a stream that was killed
@@ -31,6 +33,8 @@ from fraudstream.kafka.topics import Cluster
 PREFIX = "inference"
 
 _TIMEOUT_S = 60.0
+# To ask before anybody is fenced only saves trouble: not to be waited for.
+_AT_ONCE_S = 0.5
 # Sending the largest batch over a slow line must not be taken for a writer that is gone.
 _OPEN_MS = 300_000
 _SOON = (
@@ -70,8 +74,17 @@ class Sink:
     stream: str
     marked: str
 
-    def open(self, shard: int) -> "Shard":
-        """Take over a shard: who opened it before can write nothing more.
+    def open(self, shard: int, batch: int) -> "Shard":
+        """Take over a shard for a batch: who opened it before can write nothing more.
+
+        But where the batch is there already, nothing is taken over.
+
+        Parameters
+        ----------
+        shard
+            Its number.
+        batch
+            The number of the batch, from 0. Batches are written in the order of their numbers.
 
         Raises
         ------
@@ -79,42 +92,27 @@ class Sink:
             If Kafka does not answer, or refuses.
         """
         with _told(f"shard {shard} could not be opened on {self.cluster.bootstrap_servers}"):
-            return Shard(self.cluster, f"{PREFIX}.{self.stream}.{shard}", self.marked)
+            return Shard(self.cluster, f"{PREFIX}.{self.stream}.{shard}", self.marked, batch)
 
 
 class Shard:
-    """One shard of every batch, opened for writing; `Sink.open` makes it."""
+    """One shard of a batch, opened for writing; `Sink.open` makes it."""
 
-    def __init__(self, cluster: Cluster, name: str, marked: str) -> None:
+    def __init__(self, cluster: Cluster, name: str, marked: str, batch: int) -> None:
         self._name = name
-        self._marked = marked
-        self._producer = Producer(
-            cluster.config(
-                transactional_id=name,
-                transaction_timeout_ms=_OPEN_MS,
-                compression_type="lz4",
-                # The partitioner of Java's clients, and so of whoever writes the transactions.
-                partitioner="murmur2_random",
-            )
-            | _HASTE
-        )
-        # The client asks for its coordinator as soon as it is connected to the address that it was
-        # given. Once it knows the broker by its name it drops that connection, and may lose the
-        # answer: it asks again after half a second. So it is made to know the broker (the first
-        # time), and to be connected to it (the second), before.
-        for _ in range(2):
-            self._producer.list_topics(marked, _TIMEOUT_S)
-        self._producer.init_transactions(_TIMEOUT_S)
+        self._batch = batch
+        self._mark = TopicPartition(marked, 0, batch + 1)
         self._marker = _marker(cluster, name)
-        self._next = next_batch(self._marker, TopicPartition(marked, 0))
+        self._next = told_at_once(self._marker, self._mark)
+        if self._next <= batch:
+            self._producer = _fencing(cluster, name, marked)
+            self._next = next_batch(self._marker, self._mark)
 
-    def write(self, batch: int, rows: Iterable[pa.RecordBatch]) -> bool:
-        """Write what belongs to a batch, unless it is there.
+    def write(self, rows: Iterable[pa.RecordBatch]) -> bool:
+        """Write what belongs to the batch, unless it is there.
 
         Parameters
         ----------
-        batch
-            Its number, from 0. Batches are written in the order of their numbers.
         rows
             `fraudstream.inference.scoring.OUTGOING`.
 
@@ -132,21 +130,40 @@ class Shard:
             If a later batch is there. Then this one may be of other records than the one of its
             number that was written.
         """
-        if batch + 1 < self._next:
-            raise OlderBatch(older(self._name, self._next - 1, batch))
-        if batch < self._next:
+        if self._batch + 1 < self._next:
+            raise OlderBatch(older(self._name, self._next - 1, self._batch))
+        if self._batch < self._next:
             return False
-        with _told(f"batch {batch} of {self._name} could not be written"):
+        with _told(f"batch {self._batch} of {self._name} could not be written"):
             self._producer.begin_transaction()
             _produce(self._producer, rows)
             self._producer.send_offsets_to_transaction(
-                [TopicPartition(self._marked, 0, batch + 1)],
-                self._marker.consumer_group_metadata(),
-                _TIMEOUT_S,
+                [self._mark], self._marker.consumer_group_metadata(), _TIMEOUT_S
             )
             self._producer.commit_transaction(_TIMEOUT_S)
-        self._next = batch + 1
         return True
+
+
+def _fencing(cluster: Cluster, name: str, marked: str) -> Producer:
+    """Return a producer that has taken a transactional id over."""
+    producer = Producer(
+        cluster.config(
+            transactional_id=name,
+            transaction_timeout_ms=_OPEN_MS,
+            compression_type="lz4",
+            # The partitioner of Java's clients, and so of whoever writes the transactions.
+            partitioner="murmur2_random",
+        )
+        | _HASTE
+    )
+    # The client asks for its coordinator as soon as it is connected to the address that it was
+    # given. Once it knows the broker by its name it drops that connection, and may lose the
+    # answer: it asks again after half a second. So it is made to know the broker (the first
+    # time), and to be connected to it (the second), before.
+    for _ in range(2):
+        producer.list_topics(marked, _TIMEOUT_S)
+    producer.init_transactions(_TIMEOUT_S)
+    return producer
 
 
 def _marker(cluster: Cluster, name: str) -> Consumer:
@@ -155,6 +172,15 @@ def _marker(cluster: Cluster, name: str) -> Consumer:
     if place not in _markers:
         _markers[place] = Consumer(cluster.config(group_id=name, enable_auto_commit=False) | _HASTE)
     return _markers[place]
+
+
+def told_at_once(marker: Consumer, place: TopicPartition) -> int:
+    """Return what `next_batch` does, or less: 0 where that would have to be waited for."""
+    try:
+        [mark] = marker.committed([place], timeout=_AT_ONCE_S)
+    except KafkaException:
+        return 0
+    return max(int(mark.offset), 0)
 
 
 def next_batch(marker: Consumer, place: TopicPartition) -> int:

@@ -301,14 +301,14 @@ def writing_task(
         # Kafka is asked while scores are computed. All of them are there before any is sent: no
         # transaction is open for longer than sending takes.
         with ThreadPoolExecutor(1) as beside:
-            opening = beside.submit(sink.open, shard())
+            opening = beside.submit(sink.open, shard(), batch)
             parts = list(task(records))
             watch = Stopwatch()
             opened = opening.result()
             rows = [some for part in parts for some in part.outgoing.to_batches()]
             count = sum(some.num_rows for some in rows)
             if count:
-                is_new = opened.write(batch, rows)
+                is_new = opened.write(rows)
                 tally = Tally()
                 for part in parts:
                     tally.add(part.tally)
