@@ -13,7 +13,10 @@ import sys
 import time
 from typing import Any
 
+from confluent_kafka import IsolationLevel
 from confluent_kafka import Producer
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from mlflow import MlflowClient
 import numpy as np
 import orjson
@@ -98,6 +101,24 @@ class Traffic:
             since = record.appended_ms if since is None else since
             producer.produce(record.topic, record.value, partition=record.partition)
         assert producer.flush(30) == 0
+
+    def is_settled(self) -> bool:
+        """Tell whether all records can be read: none wait for the end of a transaction."""
+        return self._ends(IsolationLevel.READ_COMMITTED) == self._ends(
+            IsolationLevel.READ_UNCOMMITTED
+        )
+
+    def _ends(self, level: IsolationLevel) -> dict[TopicPartition, int]:
+        places = [
+            TopicPartition(topic, partition)
+            for topic in (TOPICS.transactions, TOPICS.labels)
+            for partition in range(PARTITIONS)
+        ]
+        asked = dict.fromkeys(places, OffsetSpec.latest())
+        # Without its client, nobody would answer.
+        client = self.cluster.admin()
+        told = client.list_offsets(asked, isolation_level=level, request_timeout=DEADLINE_S)
+        return {place: end.result().offset for place, end in told.items()}
 
     def values(self, topic: str) -> list[Any]:
         """Return the documents that a topic holds."""
