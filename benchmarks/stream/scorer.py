@@ -64,7 +64,8 @@ def of_cards(
     decoded = decode_transactions(values, np.array(appended_ms, dtype=np.int64))
     originals = [values[rejection.row] for rejection in decoded.rejections]
     at = np.array(offsets, dtype=np.int64)
-    return card_step(features, decoded, originals, place, at, batch, store)
+    before_us = store.clock_before(batch)
+    return card_step(features, decoded, originals, place, at, batch, store, before_us)
 
 
 def by_shard(rows: pa.Table, shards: int) -> Iterator[tuple[str, pa.Table]]:

@@ -217,6 +217,8 @@ def test_what_is_older_than_the_last_batch_is_refused_and_changes_nothing(
         store.replace(6, {1: "one"}, store.read({}, LAYOUT), store.read({}, LAYOUT))
     with pytest.raises(OlderBatch, match="expected batch 7 or a later one, got 6"):
         store.keep_clock(6, 50)
+    with pytest.raises(OlderBatch, match="expected batch 7 or a later one, got 6"):
+        store.clock_before(6)
     assert transactions(store, {1: "one"}) == [1]
     assert store.clock_before(8) == 100
 
@@ -227,7 +229,14 @@ def test_batches_may_have_numbers_below_zero(store: PartitionStore) -> None:
     store.keep_clock(-1, 200)
     with pytest.raises(OlderBatch, match="expected batch -1 or a later one, got -2"):
         store.append(-2, {1: "one"}, records((1, 10, 0, 2, 1)))
-    assert [store.clock_before(batch) for batch in (-2, -1, 0)] == [None, 100, 200]
+    with pytest.raises(OlderBatch, match="expected batch -1 or a later one, got -2"):
+        store.clock_before(-2)
+    assert [store.clock_before(batch) for batch in (-1, 0)] == [100, 200]
+    store.keep_clock(0, 300)
+    with pytest.raises(OlderBatch, match="expected batch 0 or a later one, got -1"):
+        store.keep_clock(-1, 200)
+    with pytest.raises(OlderBatch, match="expected batch 0 or a later one, got -1"):
+        store.clock_before(-1)
 
 
 def test_the_clock_is_the_one_before_the_batch_also_when_the_batch_is_repeated(

@@ -25,6 +25,7 @@ from fraudstream.inference.steps import LABELLED
 from fraudstream.inference.steps import REJECTED
 from fraudstream.inference.steps import TRANSACTION
 from fraudstream.inference.steps import key_step
+from fraudstream.inference.store import OlderBatch
 from fraudstream.inference.tally import Tally
 from fraudstream.inference.tasks import SecondsByStage
 from fraudstream.inference.tasks import Settings
@@ -210,6 +211,20 @@ def test_labels_go_no_further_than_they_are_asked_for(settings):
     assert [row["kind"] for row in after] == [REJECTED]
     labels = records([label(0), b"?"], TOPICS.labels, first=2)
     assert [row["kind"] for row in rows(first_task(settings, 1, SPENT), labels)] == [REJECTED]
+
+
+def test_a_task_that_was_given_up_reads_no_more_than_its_first_records(settings):
+    rows(first_task(settings, 1, SPENT), records([transaction(0)]))
+    read = []
+
+    def coming():
+        for number in range(3):
+            read.append(number)
+            yield records([transaction(number)], first=number)
+
+    with pytest.raises(OlderBatch, match="expected batch 1 or a later one, got 0"):
+        list(first_task(settings, 0, SPENT)(coming()))
+    assert read == [0]
 
 
 def test_on_another_machine_than_the_state_a_task_fails(settings):

@@ -159,6 +159,7 @@ class EmbeddedStore:
     def clock_before(self, batch: int) -> int | None:
         """See `Store.clock_before`."""
         with self._environment.begin() as transaction:
+            self._require_turn(transaction, batch)
             clocks = self._clocks(transaction.get(_CLOCK_KEY, b""))
         earlier = [clock_us for number, clock_us in clocks if number < batch]
         return earlier[-1] if earlier else None
@@ -223,10 +224,13 @@ class EmbeddedStore:
 
     def _take(self, transaction: lmdb.Transaction, batch: int) -> None:
         """See that no later batch was there, and that no earlier one comes."""
+        self._require_turn(transaction, batch)
+        transaction.put(_BATCH_KEY, batch.to_bytes(8, "big", signed=True))
+
+    def _require_turn(self, transaction: lmdb.Transaction, batch: int) -> None:
         last = _last_batch(transaction)
         if last is not None and batch < last:
             raise OlderBatch(older(self._environment.path(), last, batch))
-        transaction.put(_BATCH_KEY, batch.to_bytes(8, "big", signed=True))
 
     @staticmethod
     def _clocks(packed: bytes | memoryview) -> list[tuple[int, int]]:

@@ -281,7 +281,9 @@ class RedisStore:
 
     def clock_before(self, batch: int) -> int | None:
         """See `Store.clock_before`."""
-        for packed in self._values([_CLOCK, _CLOCK_BEFORE]):
+        last, *clocks = self._values([_BATCH, _CLOCK, _CLOCK_BEFORE])
+        self._require_turn(last or None, batch)
+        for packed in clocks:
             if packed:
                 number, clock_us = packed.split()
                 if int(number) < batch:
@@ -315,7 +317,10 @@ class RedisStore:
             last = _script(self._server, script)(
                 keys=[self._place, _stores(self._state)], args=[batch, *told]
             )
-        if last is not None:
+        self._require_turn(last, batch)
+
+    def _require_turn(self, last: bytes | int | None, batch: int) -> None:
+        if last is not None and batch < int(last):
             raise OlderBatch(older(f"{self._server.url}, {self._place}", int(last), batch))
 
 

@@ -144,6 +144,7 @@ def card_step(
     offsets: Int64,
     batch: int,
     store: PartitionStore,
+    clock_before_us: int | None,
 ) -> pa.Table:
     """Compute what the cards' histories tell of one partition's transactions, and remember them.
 
@@ -163,6 +164,8 @@ def card_step(
         Number of the micro-batch.
     store
         Of this partition.
+    clock_before_us
+        The partition clock as it stood before the batch, by the store.
 
     Returns
     -------
@@ -174,7 +177,7 @@ def card_step(
     known = transaction_values(columns)
     time_us = columns["event_time_us"].to_numpy()
     own_offsets = offsets[decoded.rows]
-    clock_us = _advance_clock(store, batch, time_us)
+    clock_us = _advance_clock(store, batch, clock_before_us, time_us)
     card = as_int64(known["card"])
     layout = layout_of(feature_set, "card")
     records, is_first = np.zeros(0, layout.dtype), np.zeros(0, dtype=bool)
@@ -227,6 +230,7 @@ def label_step(
     offsets: Int64,
     batch: int,
     store: PartitionStore,
+    clock_before_us: int | None,
 ) -> pa.Table:
     """Hand on one partition's labels, with the partition clock, to the keys that ask for labels.
 
@@ -234,7 +238,7 @@ def label_step(
     """
     columns = decoded.columns
     known_us = columns["labelled_at_us"].to_numpy()
-    clock_us = _advance_clock(store, batch, known_us)
+    clock_us = _advance_clock(store, batch, clock_before_us, known_us)
     key = shared_keys(feature_set)[0]
     rejected = _rejected(decoded, originals, place, offsets)
     if not _reads_labels(feature_set, key):
@@ -475,14 +479,15 @@ def _oldest_us(feature_set: FeatureSet, clock_us: np.int64) -> int:
     return int(clock_us) - duration_us(feature_set.retention() + SLACK)
 
 
-def _advance_clock(store: PartitionStore, batch: int, time_us: Int64) -> Int64:
+def _advance_clock(
+    store: PartitionStore, batch: int, before_us: int | None, time_us: Int64
+) -> Int64:
     """Return the partition clock at each record, and remember it for the next batch."""
-    before = store.clock_before(batch)
     if len(time_us) == 0:
         return time_us
     clock_us = np.maximum.accumulate(time_us)
-    if before is not None:
-        clock_us = np.maximum(clock_us, before)
+    if before_us is not None:
+        clock_us = np.maximum(clock_us, before_us)
     store.keep_clock(batch, int(clock_us[-1]))
     return clock_us
 

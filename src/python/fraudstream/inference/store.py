@@ -148,7 +148,13 @@ class PartitionStore(Store, Protocol):
     """A store of one partition of a topic, which has a clock."""
 
     def clock_before(self, batch: int) -> int | None:
-        """Return the partition clock as it stood before `batch`, or ``None`` at the beginning."""
+        """Return the partition clock as it stood before `batch`, or ``None`` at the beginning.
+
+        Raises
+        ------
+        OlderBatch
+            See `Store.append`. Here, before anything is done in vain.
+        """
         ...
 
     def keep_clock(self, batch: int, clock_us: int) -> None:

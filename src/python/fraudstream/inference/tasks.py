@@ -193,6 +193,9 @@ def _first_step(
     records: Iterable[pa.RecordBatch],
     watch: Stopwatch,
 ) -> pa.Table:
+    store = settings.state.open(f"{place[0]}-{place[1]}", batch)
+    # Asked first: a task that was given up learns of it here, and reads nothing more.
+    clock_before_us = store.clock_before(batch)
     # What is computed depends on all records of the partition, so they are brought together first;
     # decoding as they come keeps that small.
     is_label = place[0] == settings.topics.labels
@@ -214,7 +217,8 @@ def _first_step(
         place,
         np.concatenate(offsets),
         batch,
-        settings.state.open(f"{place[0]}-{place[1]}", batch),
+        store,
+        clock_before_us,
     )
     watch.lap("features")
     return rows
