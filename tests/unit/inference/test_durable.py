@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fraudstream.inference.durable import drop_unsettled
+from fraudstream.inference.durable import is_past
 from fraudstream.inference.durable import settle_batch
 from fraudstream.inference.durable import write_once
 from fraudstream.inference.durable import write_whole
@@ -50,6 +51,11 @@ def test_of_a_batch_its_offsets_and_the_commit_before_it_come_to_the_disk(
     notes(tmp_path, {3: "v1", 4: "v1"}, {4: "v1", 5: "v1"})
     settle_batch(tmp_path, 5)
     assert synced == ["5", ".5.crc", "offsets", "4", ".4.crc", "commits"]
+
+
+def test_a_batch_is_past_once_it_is_noted_as_done_or_its_notes_are_gone(tmp_path: Path) -> None:
+    notes(tmp_path, {3: "v1", 4: "v1"}, {4: "v1", 5: "v1"})
+    assert [is_past(tmp_path, batch) for batch in (3, 4, 5)] == [True, True, False]
 
 
 def test_the_first_batch_has_none_before_it(tmp_path: Path, synced: list[str]) -> None:

@@ -12,6 +12,7 @@ from fraudstream.inference.durable import write_once
 from fraudstream.inference.embedded import EmbeddedState
 from fraudstream.inference.job import Batches
 from fraudstream.inference.job import ForeignState
+from fraudstream.inference.job import Overtaken
 from fraudstream.inference.job import StreamStopped
 from fraudstream.inference.job import claim
 from fraudstream.inference.metrics import Metrics
@@ -31,6 +32,10 @@ class Records:
     class sparkSession:  # noqa: N801 - Spark's name
         class sparkContext:  # noqa: N801
             defaultParallelism = 2  # noqa: N815
+
+            @staticmethod
+            def accumulator(value, param):
+                return None
 
 
 def running(checkpoint: Path) -> Settings:
@@ -173,6 +178,78 @@ def test_a_stop_waits_for_the_batch_at_hand(tmp_path):
     at_hand.join(_DEADLINE_S)
     stopping.join(_DEADLINE_S)
     assert events == ["scored", "stopped"]
+
+
+class AnyModel:
+    def for_batch(self, batch, shards):
+        return None
+
+
+def at_work(folder, monkeypatch, collect):
+    """Have `collect` called, with the batches, in the midst of one of them."""
+    batches = Batches(running(folder), AnyModel(), SINK, NO_METRICS)
+
+    class Results:
+        def collect(self):
+            collect(batches)
+            raise LookupError("far enough")
+
+    monkeypatch.setattr(batches, "_results", lambda *_: Results())
+    note(folder, "offsets")
+    assert not batches.is_overtaken()
+    with pytest.raises(LookupError, match="far enough"):
+        batches.process(Records, 0)
+    assert not batches.is_overtaken()
+
+
+def note(folder, what):
+    (folder / "progress" / what).mkdir(parents=True)
+    (folder / "progress" / what / "0").write_text("v1")
+
+
+def test_who_is_at_a_batch_that_another_one_has_done_is_overtaken(tmp_path, monkeypatch):
+    told = []
+
+    def collect(batches):
+        told.append(batches.is_overtaken())
+        note(tmp_path, "commits")
+        told.append(batches.is_overtaken())
+
+    at_work(tmp_path, monkeypatch, collect)
+    assert told == [False, True]
+
+
+def test_who_ends_a_batch_while_it_is_looked_for_is_not_overtaken(tmp_path, monkeypatch):
+    told = []
+
+    def collect(batches):
+        def ends(progress, batch):
+            batches._at_hand = None
+            return True
+
+        monkeypatch.setattr(job, "is_past", ends)
+        told.append(batches.is_overtaken())
+
+    at_work(tmp_path, monkeypatch, collect)
+    assert told == [False]
+
+
+def test_a_batch_that_is_cut_ends_by_saying_so(tmp_path, monkeypatch):
+    cancelled = []
+
+    class Spark:
+        class sparkContext:  # noqa: N801 - Spark's name
+            @staticmethod
+            def cancelAllJobs():  # noqa: N802
+                cancelled.append(True)
+
+    def collect(batches):
+        batches.cut(Spark)
+        raise LookupError("a job was cancelled")
+
+    with pytest.raises(Overtaken, match="another stream has done batch 0 of"):
+        at_work(tmp_path, monkeypatch, collect)
+    assert cancelled
 
 
 class Challenger:

@@ -79,6 +79,12 @@ def settle_batch(progress: Path, batch: int) -> None:
             sync(*there, note.parent)
 
 
+def is_past(progress: Path, batch: int) -> bool:
+    """Tell whether a batch that has begun is done, by Spark's notes; they are removed later."""
+    is_noted = (progress / "offsets" / str(batch)).exists()
+    return not is_noted or (progress / "commits" / str(batch)).exists()
+
+
 def drop_unsettled(progress: Path) -> None:
     """Remove notes of Spark's that never came to the disk, by which no query would start.
 

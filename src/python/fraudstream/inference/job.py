@@ -18,6 +18,7 @@ import structlog
 
 from fraudstream.inference.champion import Models
 from fraudstream.inference.champion import Pin
+from fraudstream.inference.durable import is_past
 from fraudstream.inference.durable import settle_batch
 from fraudstream.inference.durable import write_once
 from fraudstream.inference.exchange import BLOCKS
@@ -51,6 +52,10 @@ _FORMAT = "3"
 
 class ForeignState(ValueError):
     """The checkpoint was made for other topics."""
+
+
+class Overtaken(RuntimeError):
+    """Another driver has gone on from the same checkpoint while this one stood still."""
 
 
 class StreamStopped(ValueError):
@@ -147,6 +152,8 @@ class Batches:
         self._finished = False
         self._broadcast: dict[str, Broadcast[dict[str, bytes]]] = {}
         self._failing = ""
+        self._at_hand: int | None = None
+        self._is_cut = False
         # One for all batches: Spark never forgets one.
         self._spent: Accumulator[dict[str, float]] | None = None
 
@@ -157,6 +164,8 @@ class Batches:
         ------
         StreamStopped
             If `finish` was first. Spark then knows that the batch is not done.
+        Overtaken
+            If it was cut.
         """
         with self._between:
             if self._finished:
@@ -169,7 +178,17 @@ class Batches:
             settle_batch(self._settings.progress, batch)
             state = self._settings.state
             begun = state.begin(batch)
-            written = self._results(records, batch, pin, self._spent).collect()
+            self._at_hand = batch
+            try:
+                written = self._results(records, batch, pin, self._spent).collect()
+            finally:
+                self._at_hand = None
+                if self._is_cut:
+                    # In place of what Spark says of a job that was cancelled.
+                    raise Overtaken(
+                        f"another stream has done batch {batch} of {self._settings.checkpoint} "
+                        "while this one stood still: nothing is lost or twice, let that one run"
+                    ) from None
             state.keep(batch, begun)
             seconds = time.monotonic() - begin
         told = [row.asDict() for row in written]
@@ -186,6 +205,24 @@ class Batches:
         if challenger and lacking and challenger.digest != self._failing:
             self._failing = challenger.digest
             log.warning("challenger fails", version=challenger.version, not_scored=lacking)
+
+    def is_overtaken(self) -> bool:
+        """Tell whether the batch at hand is done: another driver did it while we stood still."""
+        at_hand = self._at_hand
+        if at_hand is None or not is_past(self._settings.progress, at_hand):
+            return False
+        # Else it was we who have done it meanwhile.
+        return self._at_hand == at_hand
+
+    def cut(self, spark: SparkSession) -> None:
+        """End the batch at hand without results: it, and with it the query, fails.
+
+        Its tasks would find out by themselves that it is done. But Spark repeats a task that fails,
+        and begins with a new worker, which takes seconds: half a minute and more for all tries.
+        """
+        self._is_cut = True
+        # Not the query: to stop one in a batch overflows the stack of Spark's search for the cause.
+        spark.sparkContext.cancelAllJobs()
 
     def finish(self, query: StreamingQuery) -> None:
         """Stop the stream between two batches."""

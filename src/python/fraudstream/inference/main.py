@@ -330,6 +330,9 @@ def _serve(
             log.info("stream started", checkpoint=str(settings.checkpoint))
             while query.isActive and not stop.wait(_PROBE_S):
                 settings.alive.touch()
+                if batches.is_overtaken():
+                    _silence(spark, debug)
+                    batches.cut(spark)
             if stop.is_set():
                 _finish(spark, query, batches, debug)
                 return
@@ -352,11 +355,16 @@ def _warn_of(losses: "list[Loss]") -> None:
 def _finish(
     spark: "SparkSession", query: "StreamingQuery", batches: "Batches", debug: bool
 ) -> None:
-    if not debug:
-        # A batch that comes now is refused. Spark would log that as an error, with its stack trace.
-        spark.sparkContext.setLogLevel("OFF")
+    # A batch that comes now is refused.
+    _silence(spark, debug)
     batches.finish(query)
     log.info("stream stopped")
+
+
+def _silence(spark: "SparkSession", debug: bool) -> None:
+    """Keep Spark from logging, with their stacks, errors that come of its being stopped."""
+    if not debug:
+        spark.sparkContext.setLogLevel("OFF")
 
 
 @inference.command(name="rebuild-state")
