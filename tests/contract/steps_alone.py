@@ -82,6 +82,7 @@ class Stream:
                 if place[0] == "labels"
                 else (card_step, decode_transactions)
             )
+            store = self.store(f"{place[0]}-{place[1]}", batch)
             decoded = decode(values, np.array([r.appended_ms for r in mine]))
             handed.append(
                 step(
@@ -91,16 +92,17 @@ class Stream:
                     place,
                     np.array([r.offset for r in mine]),
                     batch,
-                    self.store(f"{place[0]}-{place[1]}", batch),
+                    store,
+                    store.clock_before(batch),
                 )
             )
         rows = pa.concat_tables(handed)
         for key in shared_keys(self.feature_set):
-            store = Buckets(partial(self._bucket, key, batch))
+            buckets = Buckets(partial(self._bucket, key, batch))
             # Two tasks, each with half of the buckets.
             halves = [rows.filter(pa.array(rows["bucket"].to_numpy() % 2 == n)) for n in (0, 1)]
             rows = pa.concat_tables(
-                [key_step(self.feature_set, key, half, batch, store) for half in halves]
+                [key_step(self.feature_set, key, half, batch, buckets) for half in halves]
             )
         out: list[dict] = results(self.feature_set, self.bundle, rows, TO, 1.0).outgoing.to_pylist()
         self.state.keep(batch, begun)
