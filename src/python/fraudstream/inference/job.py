@@ -218,7 +218,7 @@ class Batches:
         """End the batch at hand without results: it, and with it the query, fails.
 
         Its tasks would find out by themselves that it is done. But Spark repeats a task that fails,
-        and begins with a new worker, which takes seconds: half a minute and more for all tries.
+        and begins with a new worker: by the logs of a campaign, 28 to 82 s for all tries (ADR 7).
         """
         self._is_cut = True
         # Not the query: to stop one in a batch overflows the stack of Spark's search for the cause.
