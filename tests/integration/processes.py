@@ -1,7 +1,12 @@
 """The processes of an app that runs: Spark's own, and the Python workers that it starts."""
 
+from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+import os
 from pathlib import Path
+import signal
 
 _DAEMON = "pyspark.daemon"
 
@@ -26,6 +31,18 @@ def workers_of(checkpoint: Path) -> set[int]:
     forked = [each for each in _below_app(checkpoint) if _DAEMON in each.command]
     first = {each.number for each in forked}
     return {each.number for each in forked if each.parent in first}
+
+
+@contextmanager
+def frozen(processes: Sequence[int]) -> Iterator[None]:
+    """Have processes stand still."""
+    for each in processes:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in processes:
+            os.kill(each, signal.SIGCONT)
 
 
 def _is_java(process: Running) -> bool:

@@ -2,9 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-import os
 from pathlib import Path
-import signal
 
 from confluent_kafka import TopicPartition
 import numpy as np
@@ -18,6 +16,7 @@ from fraudstream.features.sets import DEFAULT
 from fraudstream.kafka.reading import Span
 from fraudstream.kafka.reading import spans
 from fraudstream.stack.process import Process
+from integration.processes import frozen
 from integration.processes import java_of
 from integration.streams import DEADLINE_S
 from integration.streams import TOPICS
@@ -113,13 +112,9 @@ def test_what_is_gone_stops_the_stream_and_can_be_passed(
     read_until = held(stack).high
     with stack.app(checkpoint, tmp_path / "third.log") as app:
         await_that(lambda: "stream started" in (tmp_path / "third.log").read_text(), app)
-        java = java_of(checkpoint)
-        os.kill(java, signal.SIGSTOP)
-        try:
+        with frozen([java_of(checkpoint)]):
             stack.send(fourth)
             there = cut(stack)
-        finally:
-            os.kill(java, signal.SIGCONT)
         assert app.wait(DEADLINE_S) == 1
     *_, told = (tmp_path / "third.log").read_text().splitlines()
     gone = f"transactions, partition {_PARTITION}, offsets {read_until} to {there.high - 2}"

@@ -1,13 +1,9 @@
 """Of two drivers with one checkpoint, the one that stood still ends when the other has gone on."""
 
 from collections import Counter
-from collections.abc import Iterable
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-import os
 from pathlib import Path
-import signal
 import time
 
 import numpy as np
@@ -17,6 +13,7 @@ from contract.dirty_topics import Record
 from contract.dirty_topics import dirty_topics
 from contract.dirty_topics import replayed
 from fraudstream.features.sets import DEFAULT
+from integration.processes import frozen
 from integration.processes import java_of
 from integration.streams import DEADLINE_S
 from integration.streams import TOPICS
@@ -30,18 +27,6 @@ from integration.streams import split
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running(tmp_path_factory.mktemp("stack")) as stack:
         yield stack
-
-
-@contextmanager
-def frozen(processes: Iterable[int]) -> Iterator[None]:
-    """Have processes stand still."""
-    for each in processes:
-        os.kill(each, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for each in processes:
-            os.kill(each, signal.SIGCONT)
 
 
 def begun(progress: Path) -> set[str]:

@@ -22,7 +22,11 @@ from fraudstream.kafka.topics import reason
 
 _TIMEOUT_S = 10.0
 _STALL_S = 30.0
-_CHUNK = 50_000
+_CHUNK = 10_000
+# What the client fetches ahead takes memory, and more than keeps us busy is of no use. When it has
+# enough, it looks again this much later; by default that is a second, in which nothing comes.
+_AHEAD_KB = 64 * 1024
+_ENOUGH_MS = 20
 # A topic that was just made has no leader yet, and one whose broker went away gets another soon.
 _SOON = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -112,7 +116,7 @@ def bounds(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
 def read(
     cluster: Cluster, topic: str, within: list[Span], committed_only: bool = True
 ) -> Iterator[Records]:
-    """Yield the records of `topic` that lie in the spans `within`, some tens of thousands at once.
+    """Yield the records of `topic` that lie in the spans `within`, some thousands at once.
 
     Parameters
     ----------
@@ -144,7 +148,8 @@ def read(
             auto_offset_reset="error",
             isolation_level="read_committed" if committed_only else "read_uncommitted",
             fetch_max_bytes=64 * 1024 * 1024,
-            queued_max_messages_kbytes=256 * 1024,
+            queued_max_messages_kbytes=_AHEAD_KB,
+            fetch_queue_backoff_ms=_ENOUGH_MS,
         )
     )
     try:
