@@ -37,10 +37,10 @@ from faults.services import Supervisor
 from faults.services import own_path
 from faults.services import running
 import numpy as np
-import orjson
 import pyarrow.parquet as pq
 
 from fraudstream.features.sets import DEFAULT
+from fraudstream.inference.losses import next_offsets
 from fraudstream.kafka.reading import spans
 from fraudstream.stack.process import Process
 from fraudstream.stack.process import ProcessFailed
@@ -210,27 +210,6 @@ def kill_points(kills: int, seed: int) -> list[str]:
     return found[:kills]
 
 
-def reached(progress: Path) -> Ends:
-    """Return where Spark's last finished batch ended, from a checkpoint; nothing before the first.
-
-    Parameters
-    ----------
-    progress
-        Spark's part of the checkpoint: ``offsets/N`` is written before batch N, ``commits/N`` when
-        it is done.
-    """
-    done = [int(file.name) for file in (progress / "commits").glob("[0-9]*")]
-    if not done:
-        return {}
-    lines = (progress / "offsets" / str(max(done))).read_text().splitlines()
-    ends: Ends = {}
-    # The version and the batch's own settings come first, then one line a source.
-    for line in lines[2:]:
-        for topic, offsets in orjson.loads(line).items():
-            ends[topic] = {int(number): offset for number, offset in offsets.items()}
-    return ends
-
-
 def kill_job(supervisor: Supervisor) -> None:
     """Kill driver, JVM, daemon and workers, at once, and let nobody start them again.
 
@@ -284,7 +263,7 @@ def _await_reached(stack: Stack, job: Process, ends: Ends) -> None:
     wanted = {(topic, *each) for topic, offsets in ends.items() for each in offsets.items()}
 
     def is_there() -> bool:
-        here = reached(stack.checkpoint / "progress")
+        here = next_offsets(stack.checkpoint / "progress")
         return all(here.get(topic, {}).get(number, 0) >= end for topic, number, end in wanted)
 
     _await(job, is_there, "did not come to the end of its topics")

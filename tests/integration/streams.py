@@ -13,10 +13,7 @@ import sys
 import time
 from typing import Any
 
-from confluent_kafka import IsolationLevel
 from confluent_kafka import Producer
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from mlflow import MlflowClient
 import numpy as np
 import orjson
@@ -29,6 +26,7 @@ from fraudstream.cli.console import run
 from fraudstream.features.definitions import VISIBILITY_LAG
 from fraudstream.features.definitions import FeatureSet
 from fraudstream.features.sets import DEFAULT
+from fraudstream.inference.losses import next_offsets
 from fraudstream.inference.main import inference
 from fraudstream.kafka.reading import read
 from fraudstream.kafka.reading import spans
@@ -63,17 +61,26 @@ _LAG_MS = VISIBILITY_LAG // timedelta(milliseconds=1)
 def await_that(condition: Callable[[], bool], app: Process, within_s: float = DEADLINE_S) -> None:
     """Wait until something is so, as long as the app runs and a deadline has not passed."""
     deadline = time.monotonic() + within_s
-    while not _holds(condition):
+    while not holds(condition):
         assert time.monotonic() < deadline, app.failure("was too slow")
         assert app.wait(_POLL_S) is None, app.failure("ended early")
 
 
-def _holds(condition: Callable[[], bool]) -> bool:
+def holds(condition: Callable[[], bool]) -> bool:
+    """Tell whether something is so; what a broker does not tell in time is not so yet."""
     try:
         return condition()
     except BrokerUnreachable:
         # A busy machine's broker can be late to answer: it is asked again, until the deadline.
         return False
+
+
+def serves(log: Path, role: str, version: str) -> bool:
+    """Tell whether an app has said that a model serves from its next batch on."""
+    *lines, _ = log.read_text().split("\n")
+    said = [orjson.loads(line) for line in lines if line.startswith("{")]
+    wanted = {"event": "model serves", "role": role, "version": version}
+    return any(wanted.items() <= each.items() for each in said)
 
 
 @dataclass
@@ -102,23 +109,12 @@ class Traffic:
             producer.produce(record.topic, record.value, partition=record.partition)
         assert producer.flush(30) == 0
 
-    def is_settled(self) -> bool:
-        """Tell whether all records can be read: none wait for the end of a transaction."""
-        return self._ends(IsolationLevel.READ_COMMITTED) == self._ends(
-            IsolationLevel.READ_UNCOMMITTED
-        )
-
-    def _ends(self, level: IsolationLevel) -> dict[TopicPartition, int]:
-        places = [
-            TopicPartition(topic, partition)
+    def ends(self) -> dict[str, dict[int, int]]:
+        """Return where the partitions of the topics of input end."""
+        return {
+            topic: {span.partition: span.high for span in spans(self.cluster, topic)}
             for topic in (TOPICS.transactions, TOPICS.labels)
-            for partition in range(PARTITIONS)
-        ]
-        asked = dict.fromkeys(places, OffsetSpec.latest())
-        # Without its client, nobody would answer.
-        client = self.cluster.admin()
-        told = client.list_offsets(asked, isolation_level=level, request_timeout=DEADLINE_S)
-        return {place: end.result().offset for place, end in told.items()}
+        }
 
     def values(self, topic: str) -> list[Any]:
         """Return the documents that a topic holds."""
@@ -251,6 +247,10 @@ class Telling:
     def send(self, records: list[Record]) -> None:
         self._stack.send(records)
         self._sent += records
+
+    def await_done(self, app: Process, checkpoint: Path) -> None:
+        """Wait until no batch is at work: the results of one are there before its end is noted."""
+        await_that(lambda: next_offsets(checkpoint / "progress") == self._stack.ends(), app)
 
     def await_results(self, app: Process, within_s: float = DEADLINE_S) -> None:
         sent = self._sent

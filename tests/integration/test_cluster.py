@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -82,9 +83,13 @@ class Story:
     dead_letters: list[Any] = field(default_factory=list)
 
 
-def send_all(tell: Telling, parts: Iterable[list[Record]]) -> None:
-    for part in parts:
+def send_all(tell: Telling, parts: Iterable[list[Record]], killed: threading.Event) -> None:
+    """Send all parts, the last one when a worker is gone."""
+    *early, last = parts
+    for part in early:
         tell.send(part)
+    assert killed.wait(2 * DEADLINE_S)
+    tell.send(last)
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +121,15 @@ def story(stack: Stack, folder: Path) -> Story:
             # A PEX that was never run here is unpacked three times at once.
             tell.await_results(app, 3 * DEADLINE_S)
             before = stack.count(TOPICS.scores)
-            sending = traffic.submit(send_all, tell, [second, third, *small])
-            await_that(lambda: stack.count(TOPICS.scores) > before, app)
-            cluster.kill_worker(1)
-            story.sent_when_killed = len(story.sent)
-            story.scored_when_killed = stack.count(TOPICS.scores) - before
+            killed = threading.Event()
+            sending = traffic.submit(send_all, tell, [second, third, *small], killed)
+            try:
+                await_that(lambda: stack.count(TOPICS.scores) > before, app)
+                cluster.kill_worker(1)
+                story.sent_when_killed = len(story.sent)
+                story.scored_when_killed = stack.count(TOPICS.scores) - before
+            finally:
+                killed.set()
             sending.result(DEADLINE_S)
             tell.await_results(app)
             story.workers_in_the_end = cluster.alive()
@@ -215,6 +224,20 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SparkSession]]
         yield begin
 
 
+def soon(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def executors(spark: SparkSession) -> int:
+    """Return how many executors a cluster has given; the driver is listed among them."""
+    tracker = spark.sparkContext._jsc.sc().statusTracker()
+    return len(tracker.getExecutorInfos()) - 1
+
+
 def a_python(folder: Path, that: str = "") -> str:
     """Write a Python that has our sources, and runs `that` first."""
     folder.mkdir()
@@ -299,6 +322,7 @@ def test_executors_that_do_not_answer_in_time_are_told(
     cluster: SparkCluster, on: Callable[..., SparkSession], tmp_path: Path
 ) -> None:
     spark = on(cluster.url, a_python(tmp_path / "python", "import signal; signal.pause()"))
+    soon(lambda: bool(executors(spark)))
     with pytest.raises(ExecutorsMissing, match="of 1 executors 0 answered within 15 s"):
         require_executors(spark, tmp_path, 15, threading.Event())
 
@@ -334,12 +358,17 @@ def test_an_application_that_is_ended_while_it_waits_is_told(
     idle_master: str, on: Callable[..., SparkSession], tmp_path: Path
 ) -> None:
     spark = on(idle_master)
-    # As a master does that removes it.
-    ending = threading.Timer(1, spark.stop)
-    ending.start()
-    with pytest.raises(ExecutorsMissing, match="ended the application while it waited"):
-        require_executors(spark, tmp_path, DEADLINE_S, threading.Event())
-    ending.join()
+
+    def end_it_while_it_waits() -> None:
+        soon(lambda: bool(spark.sparkContext.statusTracker().getActiveJobsIds()))
+        # As a master does that removes it.
+        spark.stop()
+
+    with ThreadPoolExecutor(1) as beside:
+        ending = beside.submit(end_it_while_it_waits)
+        with pytest.raises(ExecutorsMissing, match="ended the application while it waited"):
+            require_executors(spark, tmp_path, DEADLINE_S, threading.Event())
+        ending.result()
 
 
 def test_a_request_to_stop_ends_the_wait_for_executors(

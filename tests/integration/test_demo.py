@@ -83,7 +83,8 @@ def command_lines() -> list[str]:
 
 
 def test_a_whole_run_conserves_every_transaction_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    demo = Demo(tmp_path, "--seconds", "3")
+    # Long enough for an alert to be seen while it runs.
+    demo = Demo(tmp_path, "--seconds", "12")
     assert demo.end() == 0, demo.shown
     report = demo.result()
     live = report["transactions_produced"] - stand_ins.HISTORY

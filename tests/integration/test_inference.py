@@ -33,9 +33,9 @@ from fraudstream.model.bundle import Bundle
 from fraudstream.schema.validation import DEAD_LETTER
 from fraudstream.schema.validation import PREDICTION
 from fraudstream.schema.validation import validator
-from fraudstream.stack.process import Process
 from fraudstream.stack.process import free_port
 from integration.processes import workers_of
+from integration.settling import await_settled
 from integration.streams import DEADLINE_S
 from integration.streams import TOPICS
 from integration.streams import Stack
@@ -44,6 +44,7 @@ from integration.streams import await_that
 from integration.streams import features_of
 from integration.streams import refused
 from integration.streams import running
+from integration.streams import serves
 from integration.streams import split
 
 _AHEAD = "2099-12-31T23:59:59.999999Z"
@@ -100,7 +101,7 @@ def ahead_of_time(records: list[Record]) -> list[Record]:
     return ahead
 
 
-def send_and_abort(stack: Stack, app: Process, records: Iterable[Record]) -> None:
+def send_and_abort(stack: Stack, records: Iterable[Record]) -> None:
     producer = Producer(stack.cluster.config(transactional_id="aborted"))
     producer.init_transactions(30)
     producer.begin_transaction()
@@ -110,7 +111,7 @@ def send_and_abort(stack: Stack, app: Process, records: Iterable[Record]) -> Non
     producer.abort_transaction(30)
     # The broker ends it in each partition when it comes to it. What lies behind it is held back
     # meanwhile in one partition and not in another: for longer than the lag of this traffic.
-    await_that(stack.is_settled, app)
+    await_settled(stack.cluster, (TOPICS.transactions, TOPICS.labels))
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def story(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Story:
         tell.send([*second, huge_record(0, second[-1].appended_ms), *ahead_of_time(second)])
         tell.await_results(app)
         # The same transactions come in earnest later: were these seen, those would be copies.
-        send_and_abort(stack, app, last)
+        send_and_abort(stack, last)
         tell.send(third)
         tell.await_results(app)
 
@@ -146,12 +147,9 @@ def story(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Story:
         story.workers_after = workers_of(story.checkpoint)
 
         story.models["2"] = stack.register(folder / "2", features, seed=2)
-        waiting = iter(small)
-        while "2" not in {score["model_version"] for score in stack.values(TOPICS.scores)}:
-            tell.send(next(waiting))
-            tell.await_results(app)
+        await_that(lambda: serves(folder / "first.log", "champion", "2"), app)
         before = {score["transaction_id"] for score in stack.values(TOPICS.scores)}
-        tell.send([record for part in waiting for record in part])
+        tell.send([record for part in small for record in part])
         tell.await_results(app)
         after = {score["transaction_id"] for score in stack.values(TOPICS.scores)}
         story.served_after_swap = after - before

@@ -32,6 +32,7 @@ from integration.streams import DEADLINE_S
 from integration.streams import TOPICS
 from integration.streams import Traffic
 from integration.streams import features_of
+from integration.streams import holds
 from integration.streams import split
 from integration.streams import write_model
 
@@ -56,7 +57,7 @@ class Shelf(Registry):
 
 def await_scores(traffic: Traffic, query: StreamingQuery, count: int) -> None:
     rounds = 0
-    while traffic.count(TOPICS.scores) < count:
+    while not holds(lambda: traffic.count(TOPICS.scores) >= count):
         assert query.exception() is None, query.exception()
         query.awaitTermination(1)
         rounds += 1

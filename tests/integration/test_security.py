@@ -40,6 +40,7 @@ from fraudstream.stack.certificates import issue
 from fraudstream.stack.kafka import KafkaBroker
 from fraudstream.stack.secrets import Secrets
 from integration import apps
+from integration.settling import await_settled
 
 TOPICS = Topics()
 ROLES = ("producer", "trainer", "inference")
@@ -214,6 +215,7 @@ def test_the_stream_writes_in_transactions_and_marks_how_far_it_has_come(secured
         shard = Sink(cluster, "secured", TOPICS.transactions).open(0, 0)
         assert shard.write([rows]) == is_new
     reader = secured.broker.cluster("trainer")
+    await_settled(reader, [TOPICS.scores])
     parts = read(reader, TOPICS.scores, spans(reader, TOPICS.scores))
     assert [value for part in parts for value in part.values].count(b"scored") == 1
 

@@ -32,6 +32,7 @@ from integration.streams import Stack
 from integration.streams import Telling
 from integration.streams import await_that
 from integration.streams import running
+from integration.streams import serves
 from integration.streams import split
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -86,32 +87,28 @@ def run(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Run:
     sent: list[Record] = []
     tell = Telling(stack, sent)
     told: Samples = {}
-    first, second, *small = split(records, 16)
-    waiting = iter(small)
-
-    def send_until(role: str, version: str) -> None:
-        while not any(
-            (score["role"], score["model_version"]) == (role, version)
-            for score in stack.values(TOPICS.scores)
-        ):
-            tell.send(next(waiting))
-            tell.await_results(app)
+    # A model is tried on some hundred transactions before it serves beside another.
+    first, second, in_shadow, *after = split(records, 4)
 
     def is_all_read() -> bool:
         told.clear()
         told.update(scraped(port))
-        # Spark tells of a batch a moment after its results are there.
-        return sum(by(told, "records_total", "topic").values()) == len(sent)
+        # Spark tells of a batch a moment after its results are there; and of what is behind, when
+        # Kafka has told it in time.
+        is_lag_told = any(name == "lag_records" for name, _ in told)
+        return is_lag_told and sum(by(told, "records_total", "topic").values()) == len(sent)
 
     with stack.app(folder / "checkpoint", folder / "log", f"--metrics-port={port}") as app:
         for part in (first, second):
             tell.send(part)
             tell.await_results(app)
         stack.register(folder / "2", features, seed=2, alias="challenger")
-        send_until("challenger", "2")
+        await_that(lambda: serves(folder / "log", "challenger", "2"), app)
+        tell.send(in_shadow)
+        tell.await_results(app)
         Registry(stack.mlflow.uri, MODEL).promote("2", "by hand")
-        send_until("champion", "2")
-        for part in waiting:
+        await_that(lambda: serves(folder / "log", "champion", "2"), app)
+        for part in after:
             tell.send(part)
         tell.await_results(app)
         await_that(is_all_read, app)

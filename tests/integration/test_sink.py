@@ -17,6 +17,7 @@ from fraudstream.kafka.topics import Topics
 from fraudstream.stack.kafka import KafkaBroker
 from fraudstream.stack.process import free_port
 from integration import apps
+from integration.settling import await_settled
 
 TOPICS = Topics()
 
@@ -35,6 +36,7 @@ def results(*values: bytes, topic: str = TOPICS.scores) -> pa.RecordBatch:
 
 
 def committed(cluster: Cluster, topic: str = TOPICS.scores) -> list[bytes]:
+    await_settled(cluster, [topic])
     parts = read(cluster, topic, spans(cluster, topic))
     return sorted(value for part in parts for value in part.values if value is not None)
 
@@ -112,6 +114,7 @@ def test_a_full_queue_is_waited_for(cluster: Cluster) -> None:
 def test_results_lie_beside_the_transactions_of_their_card(cluster: Cluster) -> None:
     shard = Sink(cluster, "beside", TOPICS.scores).open(0, 0)
     shard.write([results(b"x"), results(b"y", topic=TOPICS.predicted)])
+    await_settled(cluster, [TOPICS.scores, TOPICS.predicted])
     places = {
         part.partition[part.values.index(value)]
         for topic, value in ((TOPICS.scores, b"x"), (TOPICS.predicted, b"y"))

@@ -129,6 +129,7 @@ class Teller:
         with self.run("in-redis", *self.shared) as app:
             self.score(app)
             self.story.processes = command_lines()
+            self._tell.await_done(app, self.story.checkpoint)
             process.stop()
             self.send_and_await_end(app)
         process.start()
@@ -144,6 +145,7 @@ class Teller:
         self.story.rebuilt = str(self.client.keys("*:mark"))
         with self.run("after-rebuild", *self.shared) as app:
             self.score(app)
+            self._tell.await_done(app, self.story.checkpoint)
             # As a log leaves it that has lost its end.
             [mark] = self.client.keys("*:mark")
             self.client.hset(mark, "", int(self.client.hget(mark, "")) - 2)

@@ -219,9 +219,12 @@ def test_a_zombie_counts_when_it_has_ended_by_itself(
 def test_a_zombie_that_lives_on_is_no_fault_and_is_gone_afterwards(
     injector: Injector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SEEN_S", 0.5)
     first = injector._victim(DRIVER)
+    # All of the job is there: what is short is the time in which it is to see that it is replaced.
+    injector._victim(JVM)
+    injector._victim(WORKER)
     tree = descendants(first.pid)
+    monkeypatch.setattr(module, "_SEEN_S", 2.0)
     assert strike(injector, Fault(ZOMBIE)).effect == ""
     assert first.is_gone
     # What its group has left is killed, too, and is awaited by nobody.
@@ -246,14 +249,19 @@ def test_a_full_disk_that_nobody_minds_is_no_fault(
     assert cast(StandIns, injector.volume).published == ["empty"]
 
 
-def test_a_bad_model_counts_when_it_was_refused(injector: Injector) -> None:
+def test_a_bad_model_counts_when_it_was_refused(
+    injector: Injector, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stand_ins = cast(StandIns, injector.volume)
-    timer = threading.Timer(
-        0.1, stand_ins.say, ['{"version": "7", "event": "champion refused", "level": "warning"}']
-    )
-    timer.start()
+    publish = stand_ins.publish_bad
+
+    def publish_and_say() -> str:
+        version = publish()
+        stand_ins.say('{"version": "7", "event": "champion refused", "level": "warning"}')
+        return version
+
+    monkeypatch.setattr(stand_ins, "publish_bad", publish_and_say)
     injector._note(Fault(BAD_MODEL), lambda fault: injector._bad_model(threading.Event()))
-    timer.join()
     assert injector.outcomes[-1].effect == "version 7 refused: nan"
     assert injector.outcomes[-1].recovery_s is None
 

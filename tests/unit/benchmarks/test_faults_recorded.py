@@ -9,27 +9,14 @@ from faults.processes import descendants
 from faults.recorded import kill_job
 from faults.recorded import kill_points
 from faults.recorded import parts
-from faults.recorded import reached
 from faults.services import JOB
 from faults.services import Supervisor
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from fraudstream.stack.process import Process
 from unit.benchmarks.awaiting import await_that
-
-
-def _batch(progress: Path, number: int, *, is_done: bool, **ends: dict[str, int]) -> None:
-    for name in ("offsets", "commits"):
-        (progress / name).mkdir(parents=True, exist_ok=True)
-    sources = [orjson.dumps({topic: offsets}).decode() for topic, offsets in ends.items()]
-    lines = ["v1", '{"batchWatermarkMs":0}', *sources]
-    (progress / "offsets" / str(number)).write_text("\n".join(lines))
-    if is_done:
-        (progress / "commits" / str(number)).write_text("v1\n{}")
-        (progress / "commits" / f".{number}.crc").write_bytes(b"crc")
 
 
 def test_parts_hold_the_first_rows_once_and_in_order(tmp_path: Path) -> None:
@@ -44,14 +31,6 @@ def test_a_recording_of_too_few_rows_is_told(tmp_path: Path) -> None:
     pq.write_table(pa.table({"transaction_id": range(100)}), tmp_path / "all.parquet")
     with pytest.raises(CampaignFailed, match=r"expected 101 rows .* there are 100"):
         parts(tmp_path / "all.parquet", 101, 4, tmp_path / "parts")
-
-
-def test_a_batch_that_is_not_done_is_not_reached(tmp_path: Path) -> None:
-    assert reached(tmp_path) == {}
-    for number in (8, 9, 10):
-        _batch(tmp_path, number, is_done=True, paid={"0": number, "1": 0}, labels={"0": 3})
-    _batch(tmp_path, 11, is_done=False, paid={"0": 99, "1": 99}, labels={"0": 99})
-    assert reached(tmp_path) == {"paid": {0: 10, 1: 0}, "labels": {0: 3}}
 
 
 def test_the_job_is_killed_where_the_seed_says_and_at_no_point_that_a_batch_has_not() -> None:

@@ -1,0 +1,41 @@
+"""Kafka's transactions: a broker says that one is over before each partition has noted its end."""
+
+from collections.abc import Iterable
+import time
+
+from confluent_kafka import IsolationLevel
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+
+from fraudstream.kafka.topics import Cluster
+
+_DEADLINE_S = 60.0
+_POLL_S = 0.02
+
+
+def await_settled(cluster: Cluster, topics: Iterable[str]) -> None:
+    """Wait until all records of topics can be read: none is behind a transaction without an end.
+
+    Whoever reads committed records earlier may miss some of one partition and none of another.
+    """
+    places = [
+        TopicPartition(topic, partition)
+        for topic, partitions in cluster.require_topics(list(topics)).items()
+        for partition in range(partitions)
+    ]
+    deadline = time.monotonic() + _DEADLINE_S
+    while _ends(cluster, places, IsolationLevel.READ_COMMITTED) != _ends(
+        cluster, places, IsolationLevel.READ_UNCOMMITTED
+    ):
+        assert time.monotonic() < deadline, "a transaction does not end"
+        time.sleep(_POLL_S)
+
+
+def _ends(
+    cluster: Cluster, places: list[TopicPartition], level: IsolationLevel
+) -> dict[TopicPartition, int]:
+    # Without its client, nobody would answer.
+    client = cluster.admin()
+    asked = dict.fromkeys(places, OffsetSpec.latest())
+    told = client.list_offsets(asked, isolation_level=level, request_timeout=_DEADLINE_S)
+    return {place: end.result().offset for place, end in told.items()}
