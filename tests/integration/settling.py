@@ -1,16 +1,15 @@
 """Kafka's transactions: a broker says that one is over before each partition has noted its end."""
 
 from collections.abc import Iterable
-import time
 
 from confluent_kafka import IsolationLevel
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from fraudstream.kafka.topics import Cluster
+from unit.awaiting import await_that
 
-_DEADLINE_S = 60.0
-_POLL_S = 0.02
+_TIMEOUT_S = 30.0
 
 
 def await_settled(cluster: Cluster, topics: Iterable[str]) -> None:
@@ -23,12 +22,8 @@ def await_settled(cluster: Cluster, topics: Iterable[str]) -> None:
         for topic, partitions in cluster.require_topics(list(topics)).items()
         for partition in range(partitions)
     ]
-    deadline = time.monotonic() + _DEADLINE_S
-    while _ends(cluster, places, IsolationLevel.READ_COMMITTED) != _ends(
-        cluster, places, IsolationLevel.READ_UNCOMMITTED
-    ):
-        assert time.monotonic() < deadline, "a transaction does not end"
-        time.sleep(_POLL_S)
+    every, committed = IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED
+    await_that(lambda: _ends(cluster, places, committed) == _ends(cluster, places, every))
 
 
 def _ends(
@@ -37,5 +32,5 @@ def _ends(
     # Without its client, nobody would answer.
     client = cluster.admin()
     asked = dict.fromkeys(places, OffsetSpec.latest())
-    told = client.list_offsets(asked, isolation_level=level, request_timeout=_DEADLINE_S)
+    told = client.list_offsets(asked, isolation_level=level, request_timeout=_TIMEOUT_S)
     return {place: end.result().offset for place, end in told.items()}

@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from fraudstream.features.sets import DEFAULT
 from fraudstream.inference.embedded import StateElsewhere
 from fraudstream.inference.executors import ExecutorsMissing
 from fraudstream.inference.executors import UnfitExecutors
+from fraudstream.inference.executors import _registered
 from fraudstream.inference.executors import require_executors
 from fraudstream.inference.session import SparkNotStarted
 from fraudstream.inference.session import session
@@ -49,6 +49,7 @@ from integration.streams import await_that
 from integration.streams import features_of
 from integration.streams import running
 from integration.streams import split
+from unit.awaiting import await_that as await_soon
 
 #: The Spark that runs the job. All of it is on this machine, and nobody else's to reach.
 ENVIRONMENT = {"SPARK_HOME": str(spark_home()), "SPARK_LOCAL_IP": "127.0.0.1"}
@@ -224,20 +225,6 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SparkSession]]
         yield begin
 
 
-def soon(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def executors(spark: SparkSession) -> int:
-    """Return how many executors a cluster has given; the driver is listed among them."""
-    tracker = spark.sparkContext._jsc.sc().statusTracker()
-    return len(tracker.getExecutorInfos()) - 1
-
-
 def a_python(folder: Path, that: str = "") -> str:
     """Write a Python that has our sources, and runs `that` first."""
     folder.mkdir()
@@ -322,7 +309,7 @@ def test_executors_that_do_not_answer_in_time_are_told(
     cluster: SparkCluster, on: Callable[..., SparkSession], tmp_path: Path
 ) -> None:
     spark = on(cluster.url, a_python(tmp_path / "python", "import signal; signal.pause()"))
-    soon(lambda: bool(executors(spark)))
+    await_soon(lambda: _registered(spark), DEADLINE_S)
     with pytest.raises(ExecutorsMissing, match="of 1 executors 0 answered within 15 s"):
         require_executors(spark, tmp_path, 15, threading.Event())
 
@@ -360,7 +347,7 @@ def test_an_application_that_is_ended_while_it_waits_is_told(
     spark = on(idle_master)
 
     def end_it_while_it_waits() -> None:
-        soon(lambda: bool(spark.sparkContext.statusTracker().getActiveJobsIds()))
+        await_soon(spark.sparkContext.statusTracker().getActiveJobsIds, DEADLINE_S)
         # As a master does that removes it.
         spark.stop()
 

@@ -39,7 +39,7 @@ import pytest
 
 from fraudstream.stack.process import Process
 from fraudstream.trainer.registry import RegistryUnreachable
-from unit.benchmarks.awaiting import await_that
+from unit.awaiting import await_that
 
 # A job as a tree of processes, which is all that an injector sees of one: a driver, which ends when
 # its JVM does, a JVM, a daemon and a worker.

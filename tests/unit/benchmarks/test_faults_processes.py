@@ -14,7 +14,7 @@ from faults.services import Supervisor
 import pytest
 
 from fraudstream.stack.process import Process
-from unit.benchmarks.awaiting import await_that
+from unit.awaiting import await_that
 
 
 def test_a_child_of_a_child_is_a_descendant_and_is_gone_when_it_is_killed() -> None:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fraudstream.stack.process import Process
-from unit.benchmarks.awaiting import await_that
+from unit.awaiting import await_that
 
 
 def test_parts_hold_the_first_rows_once_and_in_order(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from fraudstream.inference.store import Layout
 from fraudstream.kafka.topics import Topics
 from fraudstream.kafka.topics import UnknownTopic
 from fraudstream.stack.process import ProcessFailed
-from unit.benchmarks.awaiting import await_that
+from unit.awaiting import await_that
 
 
 @pytest.mark.parametrize("module", [measuring, plan, running])
