@@ -23,9 +23,8 @@ from fraudstream.kafka.topics import reason
 _TIMEOUT_S = 10.0
 _STALL_S = 30.0
 _CHUNK = 10_000
-# What the client fetches ahead takes memory, and more than keeps us busy is of no use. When it has
-# enough, it looks again this much later; by default that is a second, in which nothing comes.
-_AHEAD_KB = 64 * 1024
+# When a client has fetched enough ahead (64 MB), it looks again this much later; by default that is
+# a second, in which nothing comes. To let it fetch more hides that, and takes its memory.
 _ENOUGH_MS = 20
 # A topic that was just made has no leader yet, and one whose broker went away gets another soon.
 _SOON = (
@@ -148,7 +147,6 @@ def read(
             auto_offset_reset="error",
             isolation_level="read_committed" if committed_only else "read_uncommitted",
             fetch_max_bytes=64 * 1024 * 1024,
-            queued_max_messages_kbytes=_AHEAD_KB,
             fetch_queue_backoff_ms=_ENOUGH_MS,
         )
     )
